@@ -1,0 +1,146 @@
+"""One recurrent layer of one model: its family, its parameters, and what had to be assumed to read them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+
+from ssm_analysis.systems import LTI, DiagonalLTV
+from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array
+
+if TYPE_CHECKING:
+    from ssm_analysis.families.base import Family, TimeInvariantFamily
+    from ssm_analysis.spectrum import Spectrum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumption:
+    """An option that the weights do not store, and who said so."""
+
+    value: Any
+    source: str
+    """``file``, ``caller``, ``original default`` or ``initialisation``."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layer:
+    """Parameters of one layer under the names of the original implementation.
+
+    Parameters
+    ----------
+    family
+        Key in ``FAMILIES``.
+    name
+        Where the layer stands in its model; empty for a bare layer.
+    params
+        Arrays of one library by name, with the names and shapes that the file of the family documents.
+    assumptions
+        Options of the family that the parameters do not tell (step transform, discretisation, ...).
+
+    Raises
+    ------
+    KeyError
+        If the family is unknown.
+    TypeError
+        If a parameter is not an array, or the arrays come from several libraries.
+    ValueError
+        If a parameter is NaN or infinite.
+    """
+
+    family: str
+    name: str = ""
+    params: Mapping[str, Array]
+    assumptions: Mapping[str, Assumption] = MappingProxyType({})
+
+    def __post_init__(self) -> None:
+        self._definition()
+        for name, x in self.params.items():
+            if not is_array(x):
+                raise TypeError(f"parameter {name!r} must be an array, got {type(x).__name__}")
+        try:
+            array_namespace(*self.params.values())
+        except TypeError as error:
+            kinds = {name: type(x).__name__ for name, x in self.params.items()}
+            raise TypeError(f"the parameters of a layer must be arrays of one library, got {kinds}") from error
+        for name, x in self.params.items():
+            if not all_finite(x):
+                raise ValueError(f"parameter {name!r} of layer {self.name!r} must be finite, got NaN or infinite entries")
+        object.__setattr__(self, "params", MappingProxyType({name: freeze(x) for name, x in self.params.items()}))
+        object.__setattr__(self, "assumptions", MappingProxyType(dict(self.assumptions)))
+
+    @property
+    def time_varying(self) -> bool:
+        """Whether the matrices depend on the input."""
+        return hasattr(self._definition(), "along")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The values of the assumptions: the keyword arguments of the functions of the family."""
+        return {name: assumption.value for name, assumption in self.assumptions.items()}
+
+    def system(self) -> LTI:
+        """The time-invariant system of this layer, one per channel for single-input families."""
+        return self._time_invariant("system()").system(self.params, **self.options)
+
+    def spectrum(self) -> "Spectrum":
+        """Eigenvalues of the discrete A as exactly as they can be known, and how well conditioned they are."""
+        return self._time_invariant("spectrum()").spectrum(self.params, **self.options)
+
+    def along(self, u: Float[Array, "l d_model"]) -> DiagonalLTV:
+        """The time-varying system of this layer along ``u``, what enters the layer from the first token of one document."""
+        family = self._definition()
+        if not self.time_varying:
+            raise ValueError(f"a layer of family {self.family!r} does not depend on its input; use layer.system()")
+        self._check_input(u)
+        return family.along(self.params, u, **self.options)  # type: ignore[union-attr]
+
+    def core_input(self, u: Float[Array, "l d_model"]) -> Float[Array, "l *batch m"]:
+        """The signal that drives the recurrence when ``u`` enters the layer, in the shape that ``simulate`` takes."""
+        self._check_input(u)
+        return self._definition().core_input(self.params, u, **self.options)
+
+    def reference(self, u: Float[Array, "l d_model"]) -> Array:
+        """The output of the original recurrence, feed-through included, step by step in numpy: slow and obvious."""
+        self._check_input(u)
+        return self._definition().reference(self.params, u, **self.options)
+
+    def map(self, f: Callable[[Array], Array]) -> "Layer":
+        """The same layer with ``f`` applied to every parameter: ``layer.map(torch.tensor)``."""
+        return replace(self, params={name: f(x) for name, x in self.params.items()})
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in self.params.items())
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"Layer(family={self.family!r}, name={self.name!r}, {shapes}{options})"
+
+    def _definition(self) -> "Family":
+        from ssm_analysis.families import FAMILIES
+
+        return FAMILIES[self.family]
+
+    def _time_invariant(self, method: str) -> "TimeInvariantFamily":
+        family = self._definition()
+        if self.time_varying:
+            raise ValueError(
+                f"a layer of family {self.family!r} depends on its input, so it has no {method} of its own; "
+                "use layer.along(u) with the input u, (L, d_model), and .frozen(t) for one moment of it"
+            )
+        return family  # type: ignore[return-value]
+
+    def _check_input(self, u: Array) -> None:
+        if not is_array(u):
+            raise TypeError(f"u must be an array of shape (L, d_model), got {type(u).__name__}")
+        try:
+            array_namespace(u, *self.params.values())
+        except TypeError as error:
+            kind = type(next(iter(self.params.values())))
+            raise TypeError(f"u must be an array of the library of the parameters, {kind}, got {type(u)}") from error
+        if u.ndim != 2 or u.shape[0] == 0:
+            raise ValueError(f"u must have shape (L, d_model): one document from its first token, got {tuple(u.shape)}")
+
+
+def initialised(family: str, params: Mapping[str, Array], **options: Any) -> Layer:
+    """A fresh layer whose options were chosen at its initialisation."""
+    return Layer(family=family, params=params, assumptions={k: Assumption(value=v, source="initialisation") for k, v in options.items()})

@@ -1,0 +1,22 @@
+"""One thread per process, derandomised hypothesis, a seeded generator, names for doctests."""
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+mpl.use("agg")
+torch.set_num_threads(1)
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240325)
