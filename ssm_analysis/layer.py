@@ -1,7 +1,7 @@
 """One recurrent layer of one model: its family, its parameters, and what had to be assumed to read them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ class Layer:
     family: str
     name: str = ""
     params: Mapping[str, Array]
-    assumptions: Mapping[str, Assumption] = MappingProxyType({})
+    assumptions: Mapping[str, Assumption] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._definition()
