@@ -24,15 +24,19 @@ class Spectrum:
         Bound on the error of each eigenvalue, relative to it; 0 where they are exact functions of the parameters.
     matrix
         Which matrix they belong to, in words.
+    one_of_each_pair
+        Whether each complex eigenvalue stands for itself and its conjugate.
     """
 
     log_poles: Inexact[Array, "*batch n"]
     condition: Float[Array, "*batch"]
     error: float
     matrix: str
+    one_of_each_pair: bool
 
 
-def diagonal_spectrum(sys: DiagonalSSM | RealDiagonalSSM) -> Spectrum:
+def diagonal_spectrum(sys: DiagonalSSM | RealDiagonalSSM, *, one_of_each_pair: bool) -> Spectrum:
     """Of a diagonal system: its log-poles, which are exact functions of the parameters."""
     ones = 1 + 0 * real(sys.log_poles)[..., 0]
-    return Spectrum(log_poles=sys.log_poles, condition=ones, error=0.0, matrix="diagonal, exact from the parameters")
+    matrix = "diagonal, exact from the parameters"
+    return Spectrum(log_poles=sys.log_poles, condition=ones, error=0.0, matrix=matrix, one_of_each_pair=one_of_each_pair)

@@ -48,6 +48,9 @@ class TimeInvariantFamily:
     """``reference(params, u, **options)``: the recurrence step by step from the equation of the paper, in numpy."""
     spectrum: Callable[..., Spectrum]
     """``spectrum(params, **options)``: eigenvalues of the discrete A, as exactly as they can be known."""
+    initial_spectrum: Callable[..., Spectrum]
+    """The same of the matrix that the initialisation means; it differs from ``spectrum`` where rounding the parameters moves
+    eigenvalues (S4)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,7 +108,7 @@ def reference(params: Params, u: Float[Array, "l h"]) -> Float[np.ndarray, "l h"
 
 def spectrum(params: Params) -> Spectrum:
     """All N eigenvalues of Lambda."""
-    return diagonal_spectrum(system(params))
+    return diagonal_spectrum(system(params), one_of_each_pair=False)
 
 
 FAMILY = TimeInvariantFamily(
@@ -129,4 +129,5 @@ FAMILY = TimeInvariantFamily(
     core_input=core_input,
     reference=reference,
     spectrum=spectrum,
+    initial_spectrum=spectrum,
 )

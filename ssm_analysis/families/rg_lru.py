@@ -68,7 +68,7 @@ def init(*, d_model: int = 64, heads: int = 1, ring: str = "a^8", a_min: float =
     if d_model % heads:
         raise ValueError(f"heads must divide d_model = {d_model}, got {heads}")
     rng, block = np.random.default_rng(seed), d_model // heads
-    rate = -0.5 * np.log(rng.uniform(a_min ** 2, a_max ** 2, d_model)) if ring == "a" else -np.log(rng.uniform(a_min, a_max, d_model)) / 8
+    rate = -0.5 * np.log(rng.uniform(a_min**2, a_max**2, d_model)) if ring == "a" else -np.log(rng.uniform(a_min, a_max, d_model)) / 8
     params = {
         "a_param": np.log(np.expm1(rate)),  # softplus^-1
         "a_gate.w": rng.standard_normal((heads, block, block)) / np.sqrt(block),

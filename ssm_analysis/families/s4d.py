@@ -169,9 +169,8 @@ def spectrum(
     params: Params, *, dt_transform: str = "exp", real_transform: str = "exp", imag_transform: str = "none", disc: str = "zoh"
 ) -> Spectrum:
     """The n stored eigenvalues of A_d, for each of the H features."""
-    return diagonal_spectrum(
-        system(params, dt_transform=dt_transform, real_transform=real_transform, imag_transform=imag_transform, disc=disc)
-    )
+    sys = system(params, dt_transform=dt_transform, real_transform=real_transform, imag_transform=imag_transform, disc=disc)
+    return diagonal_spectrum(sys, one_of_each_pair="A_imag" in params)
 
 
 FAMILY = TimeInvariantFamily(
@@ -192,4 +191,5 @@ FAMILY = TimeInvariantFamily(
     core_input=core_input,
     reference=reference,
     spectrum=spectrum,
+    initial_spectrum=spectrum,
 )

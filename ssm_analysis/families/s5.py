@@ -160,9 +160,8 @@ def spectrum(
     params: Params, *, discretization: str = "zoh", conj_sym: bool = True, clip_eigs: bool = False, step_rescale: float = 1.0
 ) -> Spectrum:
     """The P stored eigenvalues of Lambda_d."""
-    return diagonal_spectrum(
-        system(params, discretization=discretization, conj_sym=conj_sym, clip_eigs=clip_eigs, step_rescale=step_rescale)
-    )
+    sys = system(params, discretization=discretization, conj_sym=conj_sym, clip_eigs=clip_eigs, step_rescale=step_rescale)
+    return diagonal_spectrum(sys, one_of_each_pair=conj_sym)
 
 
 FAMILY = TimeInvariantFamily(
@@ -183,4 +182,5 @@ FAMILY = TimeInvariantFamily(
     core_input=core_input,
     reference=reference,
     spectrum=spectrum,
+    initial_spectrum=spectrum,
 )

@@ -1,0 +1,5 @@
+"""``python -m ssm_analysis`` is ``ssm-analysis``."""
+
+from ssm_analysis.cli import main
+
+raise SystemExit(main())

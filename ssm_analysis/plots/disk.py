@@ -1,0 +1,201 @@
+"""Eigenvalues in the unit disk, and stretched where everything happens: near the circle.
+
+The disk shows where eigenvalues lie; with long memory nearly all of them crowd into its rim. Below it the distance to
+the circle, 1 - |lambda|, has a logarithmic axis: against the angle, or, where all eigenvalues are real and positive and
+the angle says nothing, against their rank.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+from ssm_analysis.xp import Array, is_array, to_numpy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728")
+"""Blue and orange first, as in the figure of arXiv 2403.16899."""
+MANY = 4_000
+"""With more points than this the density is drawn: single points would hide each other."""
+BINS = 200
+"""Cells of the density along each axis: small, yet one alone can be seen."""
+NEAREST = 1e-6
+"""The stretch shows distances to the circle down to here, and further where there are any."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Points:
+    """Eigenvalues by angle and distance to the circle, as a picture needs them."""
+
+    angle: Float[np.ndarray, " n"]
+    margin: Float[np.ndarray, " n"]
+
+    @property
+    def z(self) -> Complex[np.ndarray, " n"]:
+        """The eigenvalues themselves."""
+        return (1 - self.margin) * np.exp(1j * self.angle)
+
+
+def points_of_log_poles(log_poles: Array) -> Points:
+    """Without cancellation: 1 - |lambda| = -expm1(Re log_poles). Angles in (-pi, pi]."""
+    mu = np.asarray(to_numpy(log_poles)).reshape(-1)
+    return Points(angle=np.pi - np.mod(np.pi - np.imag(mu), 2 * np.pi), margin=-np.expm1(np.real(mu)))
+
+
+def unit_disk(
+    poles: Array | Sequence[Array], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None
+) -> "Axes":
+    """Eigenvalues in the unit disk, with a stretched view of its rim below.
+
+    Parameters
+    ----------
+    poles
+        Eigenvalues of discrete systems, an array of any shape (numpy or torch), real or complex; or a list of such
+        arrays, one for each colour.
+    ax
+        Where to draw; by default a figure of its own. The stretched view hangs below these axes.
+    labels
+        One for each colour; shown in a legend.
+    title
+        Of the axes.
+
+    Raises
+    ------
+    TypeError
+        If ``poles`` holds something else than arrays.
+    ValueError
+        If an eigenvalue is NaN or infinite, there is none at all, or the labels do not match the arrays.
+    """
+    series = [poles] if is_array(poles) else list(poles)
+    return draw_disk([_points(x) for x in series], ax=ax, labels=labels, title=title)
+
+
+def draw_disk(
+    series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None
+) -> "Axes":
+    """As `unit_disk`, for eigenvalues that are known by their distance to the circle."""
+    if labels is not None and len(labels) != len(series):
+        raise ValueError(f"labels must have one entry for each of the {len(series)} arrays of poles, got {len(labels)}")
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(4.2, 6.2), layout="constrained")
+    turn = np.exp(1j * np.linspace(0, 2 * np.pi, 513))
+    ax.plot(turn.real, turn.imag, color="0.2", linewidth=1.0, zorder=1)
+    ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
+    ax.axvline(0, color="0.85", linewidth=0.6, zorder=0)
+    on_real_axis = len(series) > 1 and all(np.all(np.sin(p.angle) == 0) for p in series)
+    reach = max(1.0, *(float(np.max(np.abs(p.z))) for p in series)) * 1.08
+    for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
+        if on_real_axis:  # points of two colours would cover each other: a rug, one colour above the axis, the next below
+            tick = (1 if i % 2 == 0 else -1) * (0.09 + 0.05 * (i // 2))
+            ax.vlines(points.z.real, 0, tick, color=color, linewidth=0.8, alpha=_fade(len(points.angle)), rasterized=True, zorder=2)
+        else:
+            _scatter(ax, points.z.real, points.z.imag, color, (-reach, reach), (-reach, reach))
+    ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
+    ax.set_xticks([-1, 0, 1])
+    ax.set_yticks([-1, 0, 1])
+    if title:
+        ax.set_title(title)
+    if labels is not None:
+        _legend(ax, labels)
+    stretch(series, ax=ax.inset_axes((0.0, -0.70, 1.0, 0.50)))
+    return ax
+
+
+def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
+    """1 - |lambda| on a logarithmic axis that ends at the circle, against the angle or, for positive eigenvalues, the rank.
+
+    The axis on the right reads the same as a time constant -1/log|lambda|, in tokens. Eigenvalues on or outside the
+    circle have no logarithmic distance; they are marked at the upper edge.
+    """
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
+    inside = [p.margin[p.margin > 0] for p in series]
+    nearest = min([NEAREST, *(float(np.min(m)) / 2 for m in inside if len(m))])
+    by_rank = all(np.all(p.angle == 0) for p in series)
+    for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
+        order = np.argsort(-points.margin)
+        x = (np.arange(len(order)) + 0.5) / len(order) if by_rank else points.angle[order] / np.pi
+        margin = points.margin[order]
+        ok = margin > 0
+        limits = (0.0, 1.0) if by_rank else (-1.05, 1.05)
+        if by_rank:
+            ax.plot(x[ok], margin[ok], color=color, linewidth=2.4 - 0.8 * min(i, 1), linestyle="-" if i == 0 else (0, (4, 2)))
+        else:
+            _scatter(ax, x[ok], np.log10(margin[ok]), color, limits, (np.log10(nearest), 0.0), log_y=True)
+        if not np.all(ok):
+            ax.plot(x[~ok], np.full(np.sum(~ok), nearest), "x", color="#d62728", markersize=4, clip_on=False, zorder=5)
+    ax.set_yscale("log")
+    ax.set(xlim=limits, ylim=(1.0, nearest), xlabel="share of modes, by rank" if by_rank else "angle / π", ylabel="1 − |λ|")
+    ax.grid(True, which="major", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    decades = np.arange(0, -np.log10(nearest) + 0.5, 2 if nearest > 1e-9 else 4)
+    ax.set_yticks(10.0**-decades)
+    ax.minorticks_off()
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(10.0 ** -decades[1:], [_tokens(10.0**d) for d in decades[1:]])
+    right.minorticks_off()
+    right.set_ylabel("time constant, tokens")
+    return ax
+
+
+def _points(x: Array) -> Points:
+    if not is_array(x):
+        raise TypeError(f"poles must be an array or a list of arrays, got {type(x).__name__}")
+    z = np.asarray(to_numpy(x)).reshape(-1)
+    if z.size == 0:
+        raise ValueError("poles must hold at least one eigenvalue, got an empty array")
+    if not np.all(np.isfinite(z)):
+        raise ValueError("poles must be finite, got NaN or infinite eigenvalues")
+    return Points(angle=np.angle(z), margin=1 - np.abs(z).astype(np.float64))
+
+
+def _scatter(
+    ax: "Axes",
+    x: np.ndarray,
+    y: np.ndarray,
+    color: str,
+    xlim: tuple[float, float],
+    ylim: tuple[float, float],
+    *,
+    log_y: bool = False,
+) -> None:
+    if len(x) <= MANY:
+        size = float(np.clip(40 / np.sqrt(max(len(x), 1)), 1.2, 4.0))
+        ax.plot(x, 10**y if log_y else y, "o", color=color, markersize=size, markeredgewidth=0, alpha=0.6, zorder=2)
+        return
+    from matplotlib.colors import to_rgb
+
+    counts, xe, ye = np.histogram2d(x, y, bins=BINS, range=(xlim, ylim))
+    depth = np.log1p(counts) / np.log1p(np.max(counts))
+    rgba = np.empty((*counts.T.shape, 4))
+    rgba[..., :3] = to_rgb(color)
+    rgba[..., 3] = np.where(counts.T > 0, 0.4 + 0.6 * depth.T, 0.0)  # a single eigenvalue stays visible
+    ax.pcolormesh(xe, 10**ye if log_y else ye, rgba, rasterized=True, zorder=2)
+
+
+def _fade(n: int) -> float:
+    """Opacity of one of n strokes, so that many still show where they are dense."""
+    return float(np.clip(30 / max(n, 1), 0.04, 0.6))
+
+
+def _legend(ax: "Axes", labels: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], marker="o", linestyle="", color=c, markersize=4) for c in _colors(len(labels))]
+    ax.legend(handles, list(labels), loc="upper left", fontsize="x-small", frameon=True, framealpha=0.9, handletextpad=0.2)
+
+
+def _colors(n: int) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(n)]
+
+
+def _tokens(n: float) -> str:
+    return f"{n:,.0f}" if n < 1e6 else f"1e{round(np.log10(n))}"
