@@ -1,7 +1,7 @@
 """Eigenvalues in the unit disk, and stretched where everything happens: near the circle.
 
 The disk shows where eigenvalues lie; with long memory nearly all of them crowd into its rim. Below it the distance to
-the circle, 1 - |lambda|, has a logarithmic axis: against the angle, or, where all eigenvalues are real and positive and
+the circle, 1 - |lambda|, has a logarithmic axis: against the angle, or, where all eigenvalues are real and
 the angle says nothing, against their rank.
 """
 
@@ -88,12 +88,13 @@ def draw_disk(
     ax.plot(turn.real, turn.imag, color="0.2", linewidth=1.0, zorder=1)
     ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     ax.axvline(0, color="0.85", linewidth=0.6, zorder=0)
-    on_real_axis = len(series) > 1 and all(np.all(np.sin(p.angle) == 0) for p in series)
+    on_real_axis = _all_real(series)
     reach = max(1.0, *(float(np.max(np.abs(p.z))) for p in series)) * 1.08
     for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
         if on_real_axis:  # points of two colours would cover each other: a rug, one colour above the axis, the next below
             tick = (1 if i % 2 == 0 else -1) * (0.09 + 0.05 * (i // 2))
-            ax.vlines(points.z.real, 0, tick, color=color, linewidth=0.8, alpha=_fade(len(points.angle)), rasterized=True, zorder=2)
+            other = -tick if len(series) == 1 else 0
+            ax.vlines(points.z.real, other, tick, color=color, linewidth=0.8, alpha=_fade(len(points.angle)), rasterized=True, zorder=2)
         else:
             _scatter(ax, points.z.real, points.z.imag, color, (-reach, reach), (-reach, reach))
     ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
@@ -108,7 +109,7 @@ def draw_disk(
 
 
 def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
-    """1 - |lambda| on a logarithmic axis that ends at the circle, against the angle or, for positive eigenvalues, the rank.
+    """1 - |lambda| on a logarithmic axis that ends at the circle, against the angle or, for real eigenvalues, the rank.
 
     The axis on the right reads the same as a time constant -1/log|lambda|, in tokens. Eigenvalues on or outside the
     circle have no logarithmic distance; they are marked at the upper edge.
@@ -119,7 +120,7 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
         _, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
     inside = [p.margin[p.margin > 0] for p in series]
     nearest = min([NEAREST, *(float(np.min(m)) / 2 for m in inside if len(m))])
-    by_rank = all(np.all(p.angle == 0) for p in series)
+    by_rank = _all_real(series)
     for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
         order = np.argsort(-points.margin)
         x = (np.arange(len(order)) + 0.5) / len(order) if by_rank else points.angle[order] / np.pi
@@ -144,6 +145,11 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
     right.minorticks_off()
     right.set_ylabel("time constant, tokens")
     return ax
+
+
+def _all_real(series: Sequence[Points]) -> bool:
+    """Whether all eigenvalues are real, so that the angle says nothing."""
+    return all(np.all((p.angle == 0) | (np.abs(p.angle) == np.pi)) for p in series)
 
 
 def _points(x: Array) -> Points:

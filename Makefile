@@ -1,0 +1,41 @@
+# make figure   sets up what drawing needs and draws unit_disk.png
+# make test     sets up what testing needs and runs every test, doctest and notebook
+# Both keep to the versions in constraints.txt, make .venv once, and do nothing twice.
+
+PYTHON  ?= python3
+VENV    := .venv
+PY      := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+
+.PHONY: figure test lint benchmarks clean
+
+figure: $(VENV)/.run
+	$(PY) -m ssm_analysis figure
+
+test: $(VENV)/.dev
+	$(PY) -m pytest -q -n 2 --dist worksteal
+	$(PY) -m pytest -q --nbmake --nbmake-timeout=300 notebooks
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+	$(VENV)/bin/lint-imports
+
+benchmarks: $(VENV)/.dev
+	$(PY) -m pytest -q tests/benchmarks --benchmark-only
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) '.' && touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) '.[dev]' && touch $@ $(VENV)/.run
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) unit_disk.png
