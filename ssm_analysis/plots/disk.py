@@ -17,8 +17,10 @@ from ssm_analysis.xp import Array, is_array, to_numpy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728")
+COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd")
 """Blue and orange first, as in the figure of arXiv 2403.16899."""
+ALARM = "#d62728"
+"""Of eigenvalues on or outside the circle."""
 MANY = 4_000
 """With more points than this the density is drawn: single points would hide each other."""
 BINS = 200
@@ -55,7 +57,7 @@ def unit_disk(
     ----------
     poles
         Eigenvalues of discrete systems, an array of any shape (numpy or torch), real or complex; or a list of such
-        arrays, one for each colour.
+        arrays, one for each colour. Those within rounding of the circle count as lying on it.
     ax
         Where to draw; by default a figure of its own. The stretched view hangs below these axes.
     labels
@@ -66,10 +68,12 @@ def unit_disk(
     Raises
     ------
     TypeError
-        If ``poles`` holds something else than arrays.
+        If ``poles`` is neither an array nor a list of arrays.
     ValueError
         If an eigenvalue is NaN or infinite, there is none at all, or the labels do not match the arrays.
     """
+    if not is_array(poles) and not isinstance(poles, list | tuple):
+        raise TypeError(f"poles must be an array or a list of arrays, got {type(poles).__name__}")
     series = [poles] if is_array(poles) else list(poles)
     return draw_disk([_points(x) for x in series], ax=ax, labels=labels, title=title)
 
@@ -78,12 +82,14 @@ def draw_disk(
     series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None
 ) -> "Axes":
     """As `unit_disk`, for eigenvalues that are known by their distance to the circle."""
+    if not series:
+        raise ValueError("poles must hold at least one eigenvalue, got an empty list")
     if labels is not None and len(labels) != len(series):
         raise ValueError(f"labels must have one entry for each of the {len(series)} arrays of poles, got {len(labels)}")
     if ax is None:
         from matplotlib import pyplot as plt
 
-        _, ax = plt.subplots(figsize=(4.2, 6.2), layout="constrained")
+        _, ax = plt.subplots(figsize=(4.2, 6.0), layout="constrained")
     turn = np.exp(1j * np.linspace(0, 2 * np.pi, 513))
     ax.plot(turn.real, turn.imag, color="0.2", linewidth=1.0, zorder=1)
     ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
@@ -97,14 +103,17 @@ def draw_disk(
             ax.vlines(points.z.real, other, tick, color=color, linewidth=0.8, alpha=_fade(len(points.angle)), rasterized=True, zorder=2)
         else:
             _scatter(ax, points.z.real, points.z.imag, color, (-reach, reach), (-reach, reach))
+        lost = points.z[points.margin <= 0]
+        if len(lost):
+            ax.plot(lost.real, lost.imag, "x", color=ALARM, markersize=4, zorder=3)
     ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
-    ax.set_xticks([-1, 0, 1])
-    ax.set_yticks([-1, 0, 1])
+    if reach < 3:
+        ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     if title:
         ax.set_title(title)
     if labels is not None:
         _legend(ax, labels)
-    stretch(series, ax=ax.inset_axes((0.0, -0.70, 1.0, 0.50)))
+    stretch(series, ax=ax.inset_axes((0.0, -0.74, 1.0, 0.50)))
     return ax
 
 
@@ -112,7 +121,7 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
     """1 - |lambda| on a logarithmic axis that ends at the circle, against the angle or, for real eigenvalues, the rank.
 
     The axis on the right reads the same as a time constant -1/log|lambda|, in tokens. Eigenvalues on or outside the
-    circle have no logarithmic distance; they are marked at the upper edge.
+    circle have no logarithmic distance; they are marked and counted at the upper edge.
     """
     if ax is None:
         from matplotlib import pyplot as plt
@@ -121,20 +130,29 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
     inside = [p.margin[p.margin > 0] for p in series]
     nearest = min([NEAREST, *(float(np.min(m)) / 2 for m in inside if len(m))])
     by_rank = _all_real(series)
+    limits = (0.0, 1.0) if by_rank else (-1.05, 1.05)
+    ax.set(yscale="log", xlim=limits, ylim=(1.0, nearest))
     for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
         order = np.argsort(-points.margin)
         x = (np.arange(len(order)) + 0.5) / len(order) if by_rank else points.angle[order] / np.pi
         margin = points.margin[order]
         ok = margin > 0
-        limits = (0.0, 1.0) if by_rank else (-1.05, 1.05)
-        if by_rank:
-            ax.plot(x[ok], margin[ok], color=color, linewidth=2.4 - 0.8 * min(i, 1), linestyle="-" if i == 0 else (0, (4, 2)))
+        if by_rank:  # every mode is one step of the staircase
+            edges, style = np.arange(len(order) + 1) / len(order), "-" if i == 0 else (0, (4, 2))
+            ax.stairs(np.where(ok, margin, np.nan), edges, baseline=None, color=color, linewidth=2.4 - 0.8 * min(i, 1), linestyle=style)
         else:
             _scatter(ax, x[ok], np.log10(margin[ok]), color, limits, (np.log10(nearest), 0.0), log_y=True)
-        if not np.all(ok):
-            ax.plot(x[~ok], np.full(np.sum(~ok), nearest), "x", color="#d62728", markersize=4, clip_on=False, zorder=5)
-    ax.set_yscale("log")
-    ax.set(xlim=limits, ylim=(1.0, nearest), xlabel="share of modes, by rank" if by_rank else "angle / π", ylabel="1 − |λ|")
+        if not np.all(ok):  # an empty line that is not clipped would confuse the layout
+            ax.plot(x[~ok], np.full(np.sum(~ok), nearest), "x", color=ALARM, markersize=4, clip_on=False, zorder=5)
+    lost = sum(int(np.sum(p.margin <= 0)) for p in series)
+    if lost:
+        ax.text(0.01, 0.94, f"× {lost} with |λ| ≥ 1", color=ALARM, fontsize="x-small", va="top", transform=ax.transAxes)
+    _rim_axes(ax, nearest, "share of modes, by rank" if by_rank else "angle / π")
+    return ax
+
+
+def _rim_axes(ax: "Axes", nearest: float, xlabel: str) -> None:
+    ax.set(xlabel=xlabel, ylabel="1 − |λ|")
     ax.grid(True, which="major", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     decades = np.arange(0, -np.log10(nearest) + 0.5, 2 if nearest > 1e-9 else 4)
@@ -144,7 +162,6 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
     right.set_yticks(10.0 ** -decades[1:], [_tokens(10.0**d) for d in decades[1:]])
     right.minorticks_off()
     right.set_ylabel("time constant, tokens")
-    return ax
 
 
 def _all_real(series: Sequence[Points]) -> bool:
@@ -160,7 +177,9 @@ def _points(x: Array) -> Points:
         raise ValueError("poles must hold at least one eigenvalue, got an empty array")
     if not np.all(np.isfinite(z)):
         raise ValueError("poles must be finite, got NaN or infinite eigenvalues")
-    return Points(angle=np.angle(z), margin=1 - np.abs(z).astype(np.float64))
+    margin = 1 - np.abs(z).astype(np.float64)
+    rounding = np.finfo(z.dtype).eps if np.issubdtype(z.dtype, np.inexact) else 0.0
+    return Points(angle=np.angle(z), margin=np.where(np.abs(margin) <= rounding, 0.0, margin))
 
 
 def _scatter(
@@ -196,7 +215,9 @@ def _legend(ax: "Axes", labels: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], marker="o", linestyle="", color=c, markersize=4) for c in _colors(len(labels))]
-    ax.legend(handles, list(labels), loc="upper left", fontsize="x-small", frameon=True, framealpha=0.9, handletextpad=0.2)
+    ax.legend(
+        handles, list(labels), loc="upper left", fontsize="x-small", borderpad=0.2, borderaxespad=0.2, handletextpad=0, handlelength=1.4
+    )
 
 
 def _colors(n: int) -> list[str]:
