@@ -32,7 +32,9 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(PY)
 	$(INSTALL) '.' && touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
-	$(INSTALL) '.[dev]' && touch $@ $(VENV)/.run
+	$(INSTALL) '.[dev]'
+	$(PY) -m pip install -qq --disable-pip-version-check --no-deps typeseg==0.2.7  # a trained Mamba; its other needs are not ours
+	touch $@ $(VENV)/.run
 
 $(PY):
 	$(PYTHON) -m venv $(VENV)

@@ -13,10 +13,12 @@ d_inner           inner channels (2 d_model); each has a system of its own
 d_state           real states per channel
 dt_rank           width of the bottleneck r
 A_log (d_inner, d_state), D (d_inner)                   decay rates, feed-through
-in_proj.weight (2 d_inner, d_model)                     rows: x first, then the gate z
+in_proj.weight (2 d_inner, d_model), in_proj.bias       rows: x first, then the gate z
 conv1d.weight (d_inner, 1, d_conv), conv1d.bias         short convolution
-x_proj.weight (dt_rank + 2 d_state, d_inner)            rows: r, B, C
+x_proj.weight (dt_rank + 2 d_state, d_inner), x_proj.bias   rows: r, B, C
 dt_proj.weight (d_inner, dt_rank), dt_proj.bias         step before softplus
+
+The biases of in_proj (``bias=True`` in the official implementation), conv1d and x_proj (ports to other libraries) may be missing.
 
 References
 ----------
@@ -32,22 +34,25 @@ from jaxtyping import Float
 from ssm_analysis.discretization import euler_input
 from ssm_analysis.families.base import Features, Params, SelectiveFamily
 from ssm_analysis.families.convolution import depthwise
-from ssm_analysis.families.parameters import check_choice, check_interval, check_params, check_sizes, log_uniform
+from ssm_analysis.families.parameters import check_choice, check_input, check_interval, check_params, check_sizes, generator, log_uniform
 from ssm_analysis.families.transforms import apply_transform
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence
-from ssm_analysis.xp import Array, array_namespace, to_numpy
+from ssm_analysis.xp import Array, array_namespace, double, to_numpy
 
 SHAPES = {
     "A_log": "d_inner d_state",
     "D": "d_inner",
     "in_proj.weight": "2*d_inner d_model",
+    "in_proj.bias": "2*d_inner",
     "conv1d.weight": "d_inner 1 d_conv",
     "conv1d.bias": "d_inner",
     "x_proj.weight": "dt_rank+2*d_state d_inner",
+    "x_proj.bias": "dt_rank+2*d_state",
     "dt_proj.weight": "d_inner dt_rank",
     "dt_proj.bias": "d_inner",
 }
+OPTIONAL = ("in_proj.bias", "conv1d.bias", "x_proj.bias")
 A_INITS = ("s4d_real", "near_unit")
 STEP_FLOOR = 1e-4
 """Smallest initial step, ``dt_init_floor`` of the official implementation."""
@@ -83,11 +88,12 @@ def init(
     seed
         Seed of numpy's default generator.
     """
+    check_sizes(d_model=d_model, d_state=d_state, expand=expand, d_conv=d_conv)
     dt_rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
-    check_sizes(d_model=d_model, d_state=d_state, expand=expand, d_conv=d_conv, dt_rank=dt_rank)
+    check_sizes(dt_rank=dt_rank)
     check_choice("A_init", A_init, A_INITS)
     check_interval("dt_min", dt_min, "dt_max", dt_max, inside=(np.finfo(np.float64).tiny, np.inf))
-    rng, d_inner = np.random.default_rng(seed), expand * d_model
+    rng, d_inner = generator(seed), expand * d_model
 
     def linear(shape: tuple[int, ...], fan_in: int) -> np.ndarray:  # torch's default for linear and convolution
         return rng.uniform(-1, 1, shape) / math.sqrt(fan_in)
@@ -126,11 +132,10 @@ def along(params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "
 
 def recurrence(params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "causal", dt_offset: float = 0.0) -> DiagonalRecurrence:
     """As `along`, read out after the update as in the paper: what a trainable layer runs."""
-    check_params("s6", params, SHAPES, optional=("conv1d.bias",))
     xp = array_namespace(*params.values())
     x = core_input(params, u, conv_padding=conv_padding, dt_offset=dt_offset)[..., 0]
     rank, n = params["dt_proj.weight"].shape[1], params["A_log"].shape[1]
-    selected = xp.matmul(x, xp.matrix_transpose(params["x_proj.weight"]))
+    selected = xp.matmul(x, xp.matrix_transpose(params["x_proj.weight"])) + params.get("x_proj.bias", 0.0)
     r, B, C = selected[:, :rank], selected[:, rank : rank + n], selected[:, rank + n : rank + 2 * n]
     step = xp.matmul(r, xp.matrix_transpose(params["dt_proj.weight"])) + params["dt_proj.bias"]
     delta = apply_transform("softplus", step) + dt_offset
@@ -142,11 +147,10 @@ def core_input(
     params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "causal", dt_offset: float = 0.0
 ) -> Float[Array, "l d_inner 1"]:
     """x = SiLU(conv(W_in u)), what drives the recurrence."""
-    xp = array_namespace(*params.values())
-    d_inner = params["A_log"].shape[0]
-    if u.shape[1] != params["in_proj.weight"].shape[1]:
-        raise ValueError(f"u must have shape (L, d_model) with d_model = {params['in_proj.weight'].shape[1]}, got {tuple(u.shape)}")
+    xp, d_inner = array_namespace(*params.values()), _checked(params, u)["d_inner"]
     x = xp.matmul(u, xp.matrix_transpose(params["in_proj.weight"][:d_inner, :]))
+    if "in_proj.bias" in params:
+        x = x + params["in_proj.bias"][:d_inner]
     x = depthwise(x, params["conv1d.weight"][:, 0, :], params.get("conv1d.bias"), padding=conv_padding)
     return (x * apply_transform("sigmoid", x))[..., None]
 
@@ -155,20 +159,29 @@ def reference(
     params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "causal", dt_offset: float = 0.0
 ) -> Float[np.ndarray, "l d_inner 1"]:
     """The recurrence, token by token."""
-    p = {name: to_numpy(x) for name, x in params.items()}
+    _checked(params, u)
+    p = {name: to_numpy(double(x)) for name, x in params.items()}
     L, (d_inner, n), K = u.shape[0], p["A_log"].shape, p["conv1d.weight"].shape[2]
     ahead = 0 if conv_padding == "causal" else K - 1 - (K - 1) // 2
-    x_in = np.concatenate([np.zeros((K - 1, d_inner)), to_numpy(u) @ p["in_proj.weight"][:d_inner].T, np.zeros((ahead, d_inner))])
+    x_in = (to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0))[:, :d_inner]
+    x_in = np.concatenate([np.zeros((K - 1, d_inner)), x_in, np.zeros((ahead, d_inner))])
     h, y = np.zeros((d_inner, n)), np.empty((L, d_inner, 1))
     for k in range(L):
         window = x_in[k + ahead : k + ahead + K]  # the last K inputs, up to `ahead` tokens ahead
         x = np.sum(p["conv1d.weight"][:, 0].T * window, axis=0) + p.get("conv1d.bias", 0.0)
         x = x / (1 + np.exp(-x))
-        r, B, C = np.split(p["x_proj.weight"] @ x, [p["dt_proj.weight"].shape[1], -n])
+        r, B, C = np.split(p["x_proj.weight"] @ x + p.get("x_proj.bias", 0.0), [p["dt_proj.weight"].shape[1], -n])
         delta = np.log1p(np.exp(p["dt_proj.weight"] @ r + p["dt_proj.bias"])) + dt_offset
         h = np.exp(-delta[:, None] * np.exp(p["A_log"])) * h + delta[:, None] * B * x[:, None]
         y[k, :, 0] = h @ C + p["D"] * x
     return y
+
+
+def _checked(params: Params, u: Array) -> dict[str, int]:
+    """The sizes of the glossary."""
+    sizes = check_params("s6", params, SHAPES, optional=OPTIONAL)
+    check_input(u, sizes["d_model"])
+    return sizes
 
 
 FAMILY = SelectiveFamily(
