@@ -23,11 +23,11 @@ import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
-from ssm_analysis.families.parameters import check_interval, check_params, check_sizes
+from ssm_analysis.families.parameters import check_input, check_interval, check_params, check_sizes, generator
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.systems import RealDiagonalSSM
-from ssm_analysis.xp import Array, array_namespace, complex_from, diag, to_numpy
+from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy
 
 SHAPES = {
     "nu_log": "N",
@@ -61,11 +61,12 @@ def init(*, d_model: int = 64, d_state: int = 64, r_min: float = 0.0, r_max: flo
     """
     check_sizes(d_model=d_model, d_state=d_state)
     check_interval("r_min", r_min, "r_max", r_max, inside=(0.0, 1.0))
-    check_interval("0", 0.0, "max_phase", max_phase, inside=(0.0, 2 * np.pi))
-    rng = np.random.default_rng(seed)
-    area, phase = (1 - rng.random(d_state) for _ in range(2))  # in (0, 1]: a pole at 0 would have no logarithm
-    area = np.minimum(area, 1 - np.finfo(np.float64).epsneg)  # and one on the circle would not decay
-    nu = -0.5 * np.log(area * (r_max**2 - r_min**2) + r_min**2)
+    if not 0 <= max_phase <= 2 * np.pi:
+        raise ValueError(f"max_phase must lie between 0 and 2 pi, got {max_phase}")
+    rng = generator(seed)
+    area, phase = (1 - rng.random(d_state) for _ in range(2))
+    limits = np.finfo(np.float64)  # a pole at 0 would have no logarithm, and one on the circle would not decay
+    nu = -0.5 * np.log(np.clip(area * (r_max**2 - r_min**2) + r_min**2, limits.tiny, 1 - limits.epsneg))
     params = {
         "nu_log": np.log(nu),
         "theta_log": np.log(np.maximum(max_phase, np.finfo(np.float64).tiny) * phase),
@@ -91,12 +92,14 @@ def system(params: Params) -> RealDiagonalSSM:
 
 def core_input(params: Params, u: Float[Array, "l h"]) -> Float[Array, "l h"]:
     """The input itself."""
+    _check(params, u)
     return u
 
 
 def reference(params: Params, u: Float[Array, "l h"]) -> Float[np.ndarray, "l h"]:
     """The recurrence, step by step."""
-    p = {name: to_numpy(x).astype(np.float64) for name, x in params.items()}
+    _check(params, u)
+    p = {name: to_numpy(double(x)) for name, x in params.items()}
     lam = np.exp(-np.exp(p["nu_log"]) + 1j * np.exp(p["theta_log"]))
     B, C = p["B_re"] + 1j * p["B_im"], p["C_re"] + 1j * p["C_im"]
     h, y = np.zeros_like(lam), []
@@ -109,6 +112,10 @@ def reference(params: Params, u: Float[Array, "l h"]) -> Float[np.ndarray, "l h"
 def spectrum(params: Params) -> Spectrum:
     """All N eigenvalues of Lambda."""
     return diagonal_spectrum(system(params), one_of_each_pair=False)
+
+
+def _check(params: Params, u: Array) -> None:
+    check_input(u, check_params("lru", params, SHAPES)["H"])
 
 
 FAMILY = TimeInvariantFamily(

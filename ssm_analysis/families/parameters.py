@@ -28,7 +28,10 @@ def check_params(family: str, params: Mapping[str, Array], shapes: Mapping[str, 
         raise KeyError(f"parameters of family {family!r}: {complaint}; wanted {', '.join(shapes)}")
     sizes: dict[str, int] = {}
     for name, x in params.items():
-        for axis, size in zip(shapes[name].split(), x.shape, strict=False):
+        axes = shapes[name].split()
+        if x.ndim != len(axes):  # before its axes tell sizes: the blame would fall on another
+            raise ValueError(f"parameter {name!r} of family {family!r} must have shape ({', '.join(axes)}), got {tuple(x.shape)}")
+        for axis, size in zip(axes, x.shape, strict=True):
             if axis.isidentifier():
                 sizes.setdefault(axis, size)
     for name, x in params.items():
@@ -61,17 +64,30 @@ def check_sizes(**sizes: int) -> None:
 
 
 def check_interval(low_name: str, low: float, high_name: str, high: float, *, inside: tuple[float, float]) -> None:
-    """Raise a ValueError unless inside[0] <= low <= high <= inside[1], the outer bounds excluded where infinite or 0."""
-    if not (inside[0] <= low <= high <= inside[1]):
+    """Raise a ValueError unless inside[0] <= low <= high <= inside[1] and high is finite."""
+    if not (inside[0] <= low <= high <= inside[1] and np.isfinite(high)):
         raise ValueError(
             f"{low_name} and {high_name} must satisfy {inside[0]} <= {low_name} <= {high_name} <= {inside[1]}, got {low} and {high}"
         )
+
+
+def check_input(u: Array, width: int) -> None:
+    """Raise a ValueError unless ``u`` is one document of that many features, (L, width)."""
+    if u.ndim != 2 or u.shape[0] == 0 or u.shape[1] != width:
+        raise ValueError(f"u must have shape (L, {width}), one document from its first token, got {tuple(u.shape)}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise a ValueError that lists the choices unless ``value`` is one of them."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(repr(c) for c in choices)}; got {value!r}")
+
+
+def generator(seed: int) -> np.random.Generator:
+    """numpy's default generator; a ValueError unless ``seed`` is an integer from 0 on."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed must be a non-negative integer, got {seed!r}")
+    return np.random.default_rng(seed)
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:

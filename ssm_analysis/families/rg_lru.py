@@ -25,11 +25,11 @@ from jaxtyping import Float
 
 from ssm_analysis.families.base import Features, Params, SelectiveFamily
 from ssm_analysis.families.convolution import depthwise
-from ssm_analysis.families.parameters import check_choice, check_interval, check_params, check_sizes
+from ssm_analysis.families.parameters import check_choice, check_input, check_interval, check_params, check_sizes, generator
 from ssm_analysis.families.transforms import apply_transform
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence
-from ssm_analysis.xp import Array, array_namespace, to_numpy
+from ssm_analysis.xp import Array, array_namespace, double, to_numpy
 
 SHAPES = {
     "a_param": "W",
@@ -67,7 +67,7 @@ def init(*, d_model: int = 64, heads: int = 1, ring: str = "a^8", a_min: float =
     check_interval("a_min", a_min, "a_max", a_max, inside=(np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg))
     if d_model % heads:
         raise ValueError(f"heads must divide d_model = {d_model}, got {heads}")
-    rng, block = np.random.default_rng(seed), d_model // heads
+    rng, block = generator(seed), d_model // heads
     rate = -0.5 * np.log(rng.uniform(a_min**2, a_max**2, d_model)) if ring == "a" else -np.log(rng.uniform(a_min, a_max, d_model)) / 8
     params = {
         "a_param": np.log(np.expm1(rate)),  # softplus^-1
@@ -129,7 +129,8 @@ def reference(
     params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsilon: float = 0.0, reset_first: bool = True
 ) -> Float[np.ndarray, "l w 1"]:
     """The recurrence, token by token."""
-    p = {name: to_numpy(x) for name, x in params.items()}
+    _check(params, u)
+    p = {name: to_numpy(double(x)) for name, x in params.items()}
     x = to_numpy(u)
     if "linear_x.weight" in p:
         x = x @ p["linear_x.weight"].T + p["linear_x.bias"]
@@ -157,9 +158,7 @@ def _check(params: Params, u: Array) -> None:
     present = [name for name in BLOCK_PARAMS if name in params]
     if present and len(present) < len(BLOCK_PARAMS):
         raise KeyError(f"an RG-LRU with its block needs all of {', '.join(BLOCK_PARAMS)}, got {', '.join(present)}")
-    width = sizes.get("d_model", sizes["W"])
-    if u.shape[1] != width:
-        raise ValueError(f"u must have shape (L, {width}), got {tuple(u.shape)}")
+    check_input(u, sizes.get("d_model", sizes["W"]))
 
 
 def _recurrence_input(params: Params, u: Array) -> Array:

@@ -27,12 +27,21 @@ from jaxtyping import Float
 from ssm_analysis.discretization import bilinear, zero_order_hold
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
 from ssm_analysis.families.hippo import hippo, normal_part
-from ssm_analysis.families.parameters import check_choice, check_interval, check_params, check_sizes, complex_normal, log_uniform
+from ssm_analysis.families.parameters import (
+    check_choice,
+    check_input,
+    check_interval,
+    check_params,
+    check_sizes,
+    complex_normal,
+    generator,
+    log_uniform,
+)
 from ssm_analysis.families.transforms import apply_transform, tile_copies
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.systems import RealDiagonalSSM
-from ssm_analysis.xp import Array, array_namespace, complex_from, to_numpy
+from ssm_analysis.xp import Array, array_namespace, complex_from, double, is_complex, to_numpy
 
 SHAPES = {"inv_dt": "H k", "A_real": "S n", "A_imag": "S n", "B": "S n", "C": "channels H n", "D": "channels H"}
 INITS = ("legs", "lin", "inv", "real", "random")
@@ -79,7 +88,7 @@ def init(
         raise ValueError(f"n_ssm must divide d_model = {d_model}, got {n_ssm}")
     if d_state % 2 and init != "real":
         raise ValueError(f"d_state must be even, because modes are kept in conjugate pairs, got {d_state}; init='real' takes any")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     params = {"inv_dt": log_uniform(rng, dt_min, dt_max, (d_model, 1)), **_modes(init, d_state, n_ssm, rng)}
     n = params["B"].shape[1]
     C = rng.standard_normal((channels, d_model, n)) if init == "real" else complex_normal(rng, (channels, d_model, n))
@@ -120,9 +129,9 @@ def system(
     disc
         ``zoh`` or ``bilinear``.
     """
-    sizes = check_params("s4d", params, SHAPES, optional=("A_imag",))
+    H = _checked(params)["H"]
     check_choice("disc", disc, tuple(DISCRETIZATIONS))
-    xp, H = array_namespace(*params.values()), sizes["H"]
+    xp = array_namespace(*params.values())
     rate = tile_copies(apply_transform(real_transform, params["A_real"]), H)
     is_real = "A_imag" not in params
     A = -rate if is_real else -complex_from(rate, tile_copies(apply_transform(imag_transform, params["A_imag"]), H))
@@ -133,7 +142,8 @@ def system(
 
 
 def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h 1"]:
-    """One feature for each system."""
+    """One feature for each system; the options do not matter."""
+    check_input(u, _checked(params)["H"])
     return u[..., None]
 
 
@@ -147,7 +157,9 @@ def reference(
     disc: str = "zoh",
 ) -> Float[np.ndarray, "l h channels"]:
     """The recurrence, feature by feature and step by step."""
-    p = {name: to_numpy(x) for name, x in params.items()}
+    check_input(u, _checked(params)["H"])
+    check_choice("disc", disc, tuple(DISCRETIZATIONS))
+    p = {name: to_numpy(double(x)) for name, x in params.items()}
     transformed = {name: apply_transform(t, p[name]) for name, t in (("inv_dt", dt_transform), ("A_real", real_transform))}
     frequency = apply_transform(imag_transform, p["A_imag"]) if "A_imag" in p else np.zeros_like(p["A_real"])
     L, H, S = u.shape[0], u.shape[1], len(p["A_real"])
@@ -171,6 +183,16 @@ def spectrum(
     """The n stored eigenvalues of A_d, for each of the H features."""
     sys = system(params, dt_transform=dt_transform, real_transform=real_transform, imag_transform=imag_transform, disc=disc)
     return diagonal_spectrum(sys, one_of_each_pair="A_imag" in params)
+
+
+def _checked(params: Params) -> dict[str, int]:
+    """The sizes of the glossary."""
+    sizes = check_params("s4d", params, SHAPES, optional=("A_imag",))
+    if "A_imag" not in params and (is_complex(params["B"]) or is_complex(params["C"])):
+        raise KeyError("parameters of family 's4d': missing A_imag; only S4D-Real, whose B and C are real, has none")
+    if sizes["k"] not in (1, sizes["n"]):
+        raise ValueError(f"inv_dt must have shape (H, 1) or (H, n) with n = {sizes['n']}, got {tuple(params['inv_dt'].shape)}")
+    return sizes
 
 
 FAMILY = TimeInvariantFamily(

@@ -26,11 +26,20 @@ from jaxtyping import Complex, Float
 from ssm_analysis.discretization import bilinear, zero_order_hold
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
 from ssm_analysis.families.hippo import normal_part
-from ssm_analysis.families.parameters import check_choice, check_interval, check_params, check_sizes, complex_normal, log_uniform
+from ssm_analysis.families.parameters import (
+    check_choice,
+    check_input,
+    check_interval,
+    check_params,
+    check_sizes,
+    complex_normal,
+    generator,
+    log_uniform,
+)
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.systems import RealDiagonalSSM
-from ssm_analysis.xp import Array, array_namespace, complex_from, diag, to_numpy
+from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy
 
 SHAPES = {"Lambda_re": "P", "Lambda_im": "P", "B": "P H", "C": "H P", "D": "H", "log_step": "P"}
 C_INITS = ("trunc_standard_normal", "lecun_normal", "complex_normal")
@@ -81,7 +90,7 @@ def init(
     check_interval("dt_min", dt_min, "dt_max", dt_max, inside=(np.finfo(np.float64).tiny, np.inf))
     if d_state % (2 * blocks):
         raise ValueError(f"d_state must be a multiple of 2 * blocks = {2 * blocks}, got {d_state}")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     lam, V = _block_hippo(d_state, blocks, conj_sym=conj_sym)
     real_B = rng.standard_normal((d_state, d_model)) / np.sqrt(d_state)  # lecun normal over the states, as upstream
     if C_init == "complex_normal":
@@ -126,7 +135,8 @@ def system(
 
 
 def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h"]:
-    """The input itself."""
+    """The input itself; the options do not matter."""
+    check_input(u, check_params("s5", params, SHAPES)["H"])
     return u
 
 
@@ -140,7 +150,9 @@ def reference(
     step_rescale: float = 1.0,
 ) -> Float[np.ndarray, "l h"]:
     """The recurrence, step by step."""
-    p = {name: to_numpy(x) for name, x in params.items()}
+    check_input(u, check_params("s5", params, SHAPES)["H"])
+    check_choice("discretization", discretization, tuple(DISCRETIZATIONS))
+    p = {name: to_numpy(double(x)) for name, x in params.items()}
     lam = (np.minimum(p["Lambda_re"], CLIP) if clip_eigs else p["Lambda_re"]) + 1j * p["Lambda_im"]
     step = step_rescale * np.exp(p["log_step"])
     if discretization == "zoh":

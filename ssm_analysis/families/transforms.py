@@ -15,10 +15,14 @@ implementation (state-spaces/s4, ``param_transform``).
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Shaped
 
 from ssm_analysis.xp import Array, array_namespace
+
+if TYPE_CHECKING:
+    import flint
 
 RELU_FLOOR = 1e-4
 """What the original implementation adds to relu, so that a step or a decay rate is never 0."""
@@ -36,11 +40,32 @@ def apply_transform(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shap
     --------
     >>> from ssm_analysis.families.transforms import apply_transform
     >>> apply_transform("softplus", np.asarray([-9.0, 0.0, 9.0])).round(4)
-    array([1.0000e-04, 6.931e-01, 9.0001e+00])
+    array([1.0000e-04, 6.9310e-01, 9.0001e+00])
     """
-    if name not in _TRANSFORMS:
-        raise ValueError(f"a transform must be one of {', '.join(_TRANSFORMS)}, got {name!r}")
+    _check_name(name)
     return _TRANSFORMS[name](x)
+
+
+def exact_transform(name: str, x: float) -> "flint.arb":
+    """f(x) as a ball in the working precision of flint; x is taken as an exact number.
+
+    Raises
+    ------
+    ValueError
+        If there is no transform of that name.
+    """
+    import flint
+
+    _check_name(name)
+    ball = flint.arb(float(x))
+    exact = {
+        "exp": ball.exp,
+        "softplus": lambda: ball.exp().log1p(),
+        "relu": lambda: flint.arb(max(float(x), 0.0)) + RELU_FLOOR,
+        "sigmoid": lambda: 1 / (1 + (-ball).exp()),
+        "none": lambda: ball,
+    }
+    return exact[name]()
 
 
 def tile_copies(x: Shaped[Array, "copies *rest"], d_model: int) -> Shaped[Array, "channels *rest"]:
@@ -62,6 +87,11 @@ def tile_copies(x: Shaped[Array, "copies *rest"], d_model: int) -> Shaped[Array,
         raise ValueError(f"the number of channels must be a multiple of the number of copies (n_ssm), got {d_model} and {copies}")
     xp = array_namespace(x)
     return xp.reshape(xp.broadcast_to(x, (d_model // copies, *x.shape)), (d_model, *x.shape[1:]))
+
+
+def _check_name(name: str) -> None:
+    if name not in _TRANSFORMS:
+        raise ValueError(f"a transform must be one of {', '.join(_TRANSFORMS)}, got {name!r}")
 
 
 def _exp(x: Array) -> Array:
