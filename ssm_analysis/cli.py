@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from ssm_analysis import __version__
 from ssm_analysis.families import FAMILIES
 
 FORMATS = (".png", ".svg", ".pdf")
+WIDEST = 1000
+"""Characters; no table is as wide."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +96,8 @@ def checked_output(path: Path) -> Path:
         raise ValueError(f"--out must lie in an existing folder, got {str(path)!r}: there is no folder {str(path.parent)!r}")
     if path.is_dir():
         raise ValueError(f"--out must be a file, got the folder {str(path)!r}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--out must be writable, got {str(path)!r}: there is no permission to write it")
     return path
 
 
@@ -107,11 +112,13 @@ def save(figure: Any, path: Path) -> None:
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, indent=1, allow_nan=False, default=str))
+    print(json.dumps(data, indent=1, allow_nan=False))
 
 
 def _print_table(table: Any) -> None:
     from rich.console import Console
 
-    console = Console()
-    console.print(table) if console.width >= 100 or not console.is_terminal else console.print(table, soft_wrap=True)
+    console = Console(markup=False, emoji=False)
+    whole = console.measure(table, options=console.options.update(max_width=WIDEST)).minimum
+    console.width = max(console.width, whole)  # a narrow window wraps lines, but nothing is cut off
+    console.print(table)

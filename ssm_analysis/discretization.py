@@ -16,72 +16,87 @@ states: ``delta[..., None]``.
 
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.xp import Array, array_namespace, broadcast_shapes, complex_from, expm1, imag, is_complex, real, to_complex
+from ssm_analysis.systems.base import check_arrays
+from ssm_analysis.xp import Array, array_namespace, broadcast_shapes, complex_from, expm1, imag, is_complex, real
 
-LogPolesAndInput = tuple[Inexact[Array, "*batch n"], Inexact[Array, "*batch n m"]]
+LogPolesAndInput = tuple[Inexact[Array, "*#batch #n"], Inexact[Array, "*#batch #n m"]]
 
 
-def zero_order_hold(a: Inexact[Array, "*batch n"], B: Inexact[Array, "*batch n m"], delta: Float[Array, "*batch n"]) -> LogPolesAndInput:
+def zero_order_hold(
+    a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m"], delta: Float[Array, "*#batch #n"]
+) -> LogPolesAndInput:
     r"""lambda = e^{delta a},  B_d = (e^{delta a} - 1) / a B: exact for an input that is constant during a step.
 
     Same as ``scipy.signal.cont2discrete(..., method="zoh")`` for a diagonal system; at a = 0 the limit delta B.
 
     Raises
     ------
+    TypeError
+        If the arguments are not floating-point arrays of one library.
     ValueError
-        If the shapes do not broadcast.
+        If the shapes do not broadcast or ``delta`` is complex.
 
     References
     ----------
     Franklin, Powell, Workman, Digital Control of Dynamic Systems, 3rd ed., section 4.3.
     """
-    delta = _checked(a, B, delta)
+    _check(a, B, delta)
     z = a * delta
-    return z, _scaled(delta * _phi(z), B)
+    return z, (delta * _phi(z))[..., None] * B
 
 
-def bilinear(a: Inexact[Array, "*batch n"], B: Inexact[Array, "*batch n m"], delta: Float[Array, "*batch n"]) -> LogPolesAndInput:
+def bilinear(a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m"], delta: Float[Array, "*#batch #n"]) -> LogPolesAndInput:
     r"""lambda = (1 + delta a/2) / (1 - delta a/2),  B_d = delta / (1 - delta a/2) B: Tustin's rule as S4 uses it.
 
     The poles are those of ``scipy.signal.cont2discrete(..., method="bilinear")``. The left half plane becomes the
-    unit disk; frequencies are warped, not aliased. log|lambda| is taken as
-    log1p(4 Re w / |1 - w|^2) / 2 with w = delta a/2, which loses nothing near the circle.
+    unit disk; frequencies are warped, not aliased. A real a below -2/delta becomes a negative pole, whose log-pole
+    has the imaginary part pi: then all log-poles come out complex.
 
     Raises
     ------
+    TypeError
+        If the arguments are not floating-point arrays of one library.
     ValueError
-        If the shapes do not broadcast.
+        If the shapes do not broadcast, ``delta`` is complex, or delta a is -2 or 2: the pole would be 0, which has no
+        logarithm, or infinite.
 
     References
     ----------
     Tustin, J. IEE 94 (1947) 130-142; Gu, Goel, Re, arXiv 2111.00396, equation (3).
     """
-    delta = _checked(a, B, delta)
+    _check(a, B, delta)
     xp = array_namespace(a)
     w = a * delta / 2
     x, y = real(w), imag(w)
-    log_size = xp.log1p(4 * x / ((1 - x) ** 2 + y * y)) / 2
+    if bool(xp.any((w == -1) | (w == 1))):
+        raise ValueError("delta a must not be -2 or 2, where the bilinear rule puts the pole at 0 or infinity; change delta a little")
+    left, right = (1 - x) ** 2 + y * y, (1 + x) ** 2 + y * y  # |1 - w|^2, |1 + w|^2
+    B = (delta / (1 - w))[..., None] * B
+    log_size = _half_log_ratio(right, left, difference=4 * x)
     if not is_complex(a) and bool(xp.all(xp.abs(w) < 1)):
-        return log_size, _scaled(delta / (1 - w), B)
-    return complex_from(log_size, xp.atan2(y, 1 + x) + xp.atan2(y, 1 - x)), _scaled(delta / (1 - w), B)
+        return log_size, B
+    return complex_from(log_size, xp.atan2(y, 1 + x) + xp.atan2(y, 1 - x)), B
 
 
-def euler_input(a: Inexact[Array, "*batch n"], B: Inexact[Array, "*batch n m"], delta: Float[Array, "*batch n"]) -> LogPolesAndInput:
+def euler_input(a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m"], delta: Float[Array, "*#batch #n"]) -> LogPolesAndInput:
     r"""lambda = e^{delta a},  B_d = delta B: exact for the state, Euler for the input, as Mamba's code does.
 
     Its gain at frequency 0 exceeds that of `zero_order_hold` by z / (1 - e^{-z}) with z = -delta a: 2.0 at z = 1.6.
 
     Raises
     ------
+    TypeError
+        If the arguments are not floating-point arrays of one library.
     ValueError
-        If the shapes do not broadcast.
+        If the shapes do not broadcast or ``delta`` is complex.
 
     References
     ----------
     Gu, Dao, arXiv 2312.00752, section 3.2 states the zero-order hold; their code uses this rule.
     """
-    delta = _checked(a, B, delta)
-    return a * delta, _scaled(delta, B)
+    _check(a, B, delta)
+    z = a * delta
+    return z, array_namespace(z).broadcast_to(delta, z.shape)[..., None] * B
 
 
 def _phi(z: Array) -> Array:
@@ -92,20 +107,24 @@ def _phi(z: Array) -> Array:
     return xp.where(zero, 1 + z / 2, expm1(safe) / safe)
 
 
-def _scaled(gain: Array, B: Array) -> Array:
-    gain = gain[..., None]
-    return gain * B if is_complex(gain) == is_complex(B) else to_complex(gain) * to_complex(B)
+def _half_log_ratio(right: Array, left: Array, *, difference: Array) -> Array:
+    """log(right / left) / 2 from right - left: by log1p where the ratio is near 1, else from right / left."""
+    xp = array_namespace(right)
+    relative = difference / left
+    near_one = relative > -0.5
+    by_log1p = xp.log1p(xp.where(near_one, relative, xp.zeros_like(relative)))
+    return xp.where(near_one, by_log1p, xp.log(right / left)) / 2
 
 
-def _checked(a: Array, B: Array, delta: Array) -> Array:
-    shapes = f"a {tuple(a.shape)}, B {tuple(B.shape)}, delta {tuple(delta.shape)}"
+def _check(a: Array, B: Array, delta: Array) -> None:
+    check_arrays({"a": a, "B": B, "delta": delta})
     if is_complex(delta):
         raise ValueError(f"delta must be real, got {delta.dtype}")
+    shapes = f"a {tuple(a.shape)}, B {tuple(B.shape)}, delta {tuple(delta.shape)}"
+    wanted = "a, B and delta must broadcast to (*batch, n), (*batch, n, m) and (*batch, n)"
+    if min(a.ndim, B.ndim - 1, delta.ndim) < 1:
+        raise ValueError(f"{wanted}, got {shapes}; a single step is delta[None]")
     try:
         broadcast_shapes(tuple(a.shape), tuple(delta.shape), tuple(B.shape[:-1]))
     except ValueError as error:
-        raise ValueError(
-            f"a, B and delta must broadcast to (*batch, n), (*batch, n, m) and (*batch, n), got {shapes}; "
-            "one step per channel is delta[..., None]"
-        ) from error
-    return delta
+        raise ValueError(f"{wanted}, got {shapes}; one step per channel is delta[..., None]") from error

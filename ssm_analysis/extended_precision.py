@@ -60,13 +60,12 @@ class EnclosedEigenvalues:
 
     @property
     def condition(self) -> float:
-        r"""||V||_F ||V^{-1}||_F / n of the eigenvectors V with unit columns: 1 for normal matrices.
+        r"""||V||_F ||V^{-1}||_F of the eigenvectors V with unit columns: n for normal matrices.
 
-        V has Frobenius norm sqrt(n), the rows of V^{-1} have the condition numbers of the eigenvalues as their norms:
-        it is their root mean square.
+        V has Frobenius norm sqrt(n), and the rows of V^{-1} have the condition numbers of the eigenvalues as their norms.
         """
-        largest = float(np.max(self.conditions))
-        return largest if math.isinf(largest) else largest * math.sqrt(float(np.mean((self.conditions / largest) ** 2)))
+        largest, n = float(np.max(self.conditions)), len(self.conditions)
+        return largest if math.isinf(largest) else n * largest * math.sqrt(float(np.mean((self.conditions / largest) ** 2)))
 
 
 def eigenvalues(A: Inexact[np.ndarray, "n n"]) -> EnclosedEigenvalues:
@@ -86,7 +85,7 @@ def eigenvalues(A: Inexact[np.ndarray, "n n"]) -> EnclosedEigenvalues:
     >>> found.values.real
     array([-1., -2.])
     >>> f"{found.condition:.1e}"  # any error of A is amplified by up to this
-    '1.0e+09'
+    '2.0e+09'
     """
     if A.ndim != 2 or A.shape[0] != A.shape[1] or A.shape[0] == 0 or not np.all(np.isfinite(A)):
         raise ValueError(f"A must be a square matrix of finite numbers, got {A!r}")

@@ -4,20 +4,21 @@ The numbers behind the unit-disk figure (Figure 2 of arXiv 2403.16899). The pape
 nor step range, seed and sample inputs, so each panel states its own.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.families import FAMILIES
-from ssm_analysis.families.parameters import check_sizes
+from ssm_analysis.families import FAMILIES, Family
+from ssm_analysis.families.parameters import check_sizes, generator
 from ssm_analysis.layer import Layer
 from ssm_analysis.memory import Memory, memory
 from ssm_analysis.spectrum import Spectrum
 from ssm_analysis.xp import to_numpy
 
-STEPS = "Δ in [1e-3, 1e-1]"
 SAMPLE_LENGTH = 32
 """Tokens of each sample input; the eigenvalues of a selective layer are those at its last token."""
 
@@ -91,45 +92,59 @@ def initial_eigenvalues(
 
 def sample_input(length: int, d_model: int, seed: int) -> Float[np.ndarray, "length d_model"]:
     """Independent standard normal numbers: as large as what a norm layer emits."""
-    return np.random.default_rng(seed).standard_normal((length, d_model))
+    return generator(seed).standard_normal((length, d_model))
 
 
 def _initial(name: str, d_model: int, d_state: int, seed: int) -> InitialEigenvalues:
     family = FAMILIES[name]
-    sizes = {"d_model": d_model, "seed": seed} | ({} if name == "rg_lru" else {"d_state": d_state})
-    layer = family.init(**sizes)
+    layer = family.init(d_model=d_model, seed=seed, **({"d_state": d_state} if "d_state" in _defaults(family) else {}))
     if layer.time_varying:
-        return _selective(layer, d_model, d_state, seed)
+        return _selective(layer, d_model, seed)
     spectrum, sys = family.initial_spectrum(layer.params, **layer.options), layer.system()
-    setting = f"{sys.batch_shape[0]} channels, N = {d_state}" if sys.batch_shape else f"N = {d_state}"
-    setting += ", 0 ≤ r ≤ 1, phase ≤ 2π" if name == "lru" else f", {STEPS}"
     return InitialEigenvalues(
         family=name,
         title=family.title,
-        setting=f"{setting}, seed {seed}",
+        setting=_setting(family, sys.batch_shape, d_state, seed),
         matrix=spectrum.matrix,
         condition=float(np.max(spectrum.condition)),
         series=(Series(label="A at initialisation", log_poles=_all_eigenvalues(spectrum), memory=summary(memory(sys, spectrum=spectrum))),),
     )
 
 
-def _selective(layer: Layer, d_model: int, d_state: int, seed: int) -> InitialEigenvalues:
+def _selective(layer: Layer, d_model: int, seed: int) -> InitialEigenvalues:
     family = FAMILIES[layer.family]
     series = []
     for which, label in ((1, "input 1"), (2, "input 2")):
         u = sample_input(SAMPLE_LENGTH, d_model, seed + which)
         moment = layer.along(u).frozen(SAMPLE_LENGTH - 1)
         series.append(Series(label=label, log_poles=moment.log_poles.reshape(-1), memory=summary(memory(moment))))
-    channels = moment.batch_shape[0]
-    size = f"{channels} channels, N = {d_state}, {STEPS}" if layer.family == "s6" else f"{channels} channels, N = 1, 0.9 ≤ a⁸ ≤ 0.999"
     return InitialEigenvalues(
         family=layer.family,
         title=family.title,
-        setting=f"{size}, seed {seed}",
-        matrix=f"A at token {SAMPLE_LENGTH} of two random inputs, N(0, 1)",
+        setting=_setting(family, moment.batch_shape, moment.nstates, seed),
+        matrix=f"A at token {SAMPLE_LENGTH} of two random inputs, N(0, 1), seeds {seed + 1} and {seed + 2}",
         condition=1.0,
         series=tuple(series),
     )
+
+
+def _setting(family: Family, channels: tuple[int, ...], states: int, seed: int) -> str:
+    """The words under the title: sizes, and the ranges that the initialisation draws from by default."""
+    default = _defaults(family)
+    words = [f"{channels[0]} channels"] if channels else []
+    words.append(f"N = {states}")
+    if "dt_min" in default:
+        words.append(f"Δ in [{default['dt_min']:g}, {default['dt_max']:g}]")
+    if "r_min" in default:
+        words.append(f"{default['r_min']:g} ≤ r ≤ {default['r_max']:g}, phase ≤ {default['max_phase']:g}")
+    if "a_min" in default:
+        words.append(f"{default['a_min']:g} ≤ {default['ring'].replace('^8', '⁸')} ≤ {default['a_max']:g}")
+    return ", ".join([*words, f"seed {seed}"])
+
+
+def _defaults(family: Family) -> dict[str, Any]:
+    """The keywords of the initialisation, which differ between families, and their defaults."""
+    return {name: parameter.default for name, parameter in inspect.signature(family.init).parameters.items()}
 
 
 def summary(found: Memory) -> MemorySummary:

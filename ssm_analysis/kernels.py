@@ -7,20 +7,19 @@ from jaxtyping import Inexact
 
 from ssm_analysis.responses import residues
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.xp import Array, arange, array_namespace, imag, is_complex, matmul, real, to_complex
+from ssm_analysis.xp import Array, arange, array_namespace, imag, is_complex, matmul, real
 
 
 def kernel(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
     """The first ``length`` Markov parameters. Powers come in two levels, A^(b q + r) = A^(b q) A^r, joined by one product."""
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
     xp = sys.xp
     block = 2 ** math.ceil(math.log2(math.sqrt(length)))
     K = _powers(sys, block, -(-length // block))[..., : length - 1]  # (*batch, pm, l - 1)
     K = xp.matrix_transpose(K)
     K = xp.reshape(K, (*K.shape[:-1], sys.noutputs, sys.ninputs))
-    D = sys.D[..., None, :, :]
-    if D.dtype != K.dtype:
-        K, D = (K, to_complex(D)) if is_complex(K) else (to_complex(K), D)
-    return xp.concat([D, K], axis=-3)
+    return xp.concat([sys.D[..., None, :, :], K], axis=-3)
 
 
 @singledispatch
@@ -41,7 +40,7 @@ def _real_diagonal(sys: RealDiagonalSSM, block: int, count: int) -> Array:
     if is_complex(left) or is_complex(fine):  # Re(X Y) as one real product of twice the inner size
         left = sys.xp.concat([real(left), -imag(left)], axis=-1)
         fine = sys.xp.concat([real(fine), imag(fine)], axis=-2)
-    return _joined(sys.xp.matmul(left, fine), count * block)
+    return _joined(matmul(left, fine), count * block)
 
 
 def _diagonal_factors(sys: DiagonalSSM | RealDiagonalSSM, block: int, count: int) -> tuple[Array, Array]:
@@ -50,14 +49,14 @@ def _diagonal_factors(sys: DiagonalSSM | RealDiagonalSSM, block: int, count: int
     fine = xp.exp(mu[..., :, None] * arange(0, block, like=mu))[..., None, :, :]
     coarse = xp.exp(mu[..., None, :] * (block * arange(0, count, like=mu))[:, None])[..., None, :, :]
     W = xp.matrix_transpose(residues(sys))[..., None, :]
-    return (W * coarse if is_complex(W) == is_complex(coarse) else to_complex(W) * to_complex(coarse)), fine
+    return W * coarse, fine
 
 
 @_powers.register
 def _dense(sys: StateSpace, block: int, count: int) -> Array:
     xp = sys.xp
-    right, power = _krylov(sys.A, sys.B, block)  # (*batch, n, b m), A^b
-    left, _ = _krylov(xp.matrix_transpose(power), xp.matrix_transpose(sys.C), count)  # (*batch, n, q p)
+    right, power = krylov(sys.A, sys.B, block)  # (*batch, n, b m), A^b
+    left, _ = krylov(xp.matrix_transpose(power), xp.matrix_transpose(sys.C), count)  # (*batch, n, q p)
     K = matmul(xp.matrix_transpose(left), right)
     batch = K.shape[:-2]
     K = xp.reshape(K, (*batch, count, sys.noutputs, block, sys.ninputs))
@@ -65,15 +64,13 @@ def _dense(sys: StateSpace, block: int, count: int) -> Array:
     return xp.reshape(K, (*batch, sys.noutputs * sys.ninputs, count * block))
 
 
-def _krylov(A: Array, B: Array, count: int) -> tuple[Array, Array]:
+def krylov(A: Array, B: Array, count: int) -> tuple[Array, Array]:
     """[B, A B, ..., A^(count-1) B] by doubling, and A^count where count is a power of two."""
     xp, columns = array_namespace(A, B), B.shape[-1]
-    if is_complex(A) != is_complex(B):
-        A, B = to_complex(A), to_complex(B)
     have = 1
     while have < count:
-        B = xp.concat([B, xp.matmul(A, B)], axis=-1)
-        A = xp.matmul(A, A)
+        B = xp.concat([B, matmul(A, B)], axis=-1)
+        A = matmul(A, A)
         have *= 2
     return B[..., : count * columns], A
 

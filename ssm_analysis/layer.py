@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 
 from ssm_analysis.systems import LTI, DiagonalLTV
-from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array
+from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array, is_complex, is_floating
 
 if TYPE_CHECKING:
     from ssm_analysis.families.base import Family, TimeInvariantFamily
@@ -137,6 +137,8 @@ class Layer:
         except TypeError as error:
             kind = type(next(iter(self.params.values())))
             raise TypeError(f"u must be an array of the library of the parameters, {kind}, got {type(u)}") from error
+        if not is_floating(u) or is_complex(u):
+            raise TypeError(f"u must hold real floating-point numbers, got {u.dtype}; convert it, e.g. to float64")
         if u.ndim != 2 or u.shape[0] == 0:
             raise ValueError(f"u must have shape (L, d_model): one document from its first token, got {tuple(u.shape)}")
 

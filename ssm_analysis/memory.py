@@ -11,16 +11,17 @@ input or output weight is tiny carries no memory, so three shares are given for 
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from jaxtyping import Float
 
-from ssm_analysis.gramians import solve_stein
+from ssm_analysis.kernel_energy import energy_beyond
 from ssm_analysis.modes import rates, times
 from ssm_analysis.responses import residues
 from ssm_analysis.spectrum import Spectrum
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
-from ssm_analysis.xp import Array, abs2, adjoint, array_namespace, conj, device, expm1, matmul, real
+from ssm_analysis.xp import Array, abs2, device, real
 
 KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
 LAGS = (10, 100, 1_000, 10_000)
@@ -88,8 +89,9 @@ def memory(sys: LTI, *, lags: tuple[int, ...] = LAGS, spectrum: Spectrum | None 
     array([0.25  , 0.0625])
     """
     check_system(sys, KINDS, "memory")
-    if not lags or any(not isinstance(lag, int) or lag < 1 for lag in lags):
+    if len(lags) == 0 or any(not isinstance(lag, Integral) or isinstance(lag, bool) or lag < 1 for lag in lags):
         raise ValueError(f"lags must be positive integers (tokens), got {lags!r}")
+    lags = tuple(int(lag) for lag in lags)
     sys = in_double(sys)
     xp = sys.xp
     rate = rates(sys) if spectrum is None else _rates_of(spectrum, sys)
@@ -104,55 +106,11 @@ def memory(sys: LTI, *, lags: tuple[int, ...] = LAGS, spectrum: Spectrum | None 
         time_constants=times(rate) * sys.dt,
         half_lives=math.log(2) * times(rate) * sys.dt,
         residues=weight,
-        lags=tuple(lags),
+        lags=lags,
         modes_beyond=xp.mean(beyond, axis=-2),
         residue_beyond=weighted,
         energy_beyond=energy_beyond(sys, lags),
     )
-
-
-def energy_beyond(sys: LTI, lags: tuple[int, ...]) -> Float[Array, "*batch lags"]:
-    """sum_{k > T} ||K[k]||_F^2 / sum_{k >= 0} ||K[k]||_F^2 for each lag T."""
-    check_system(sys, KINDS, "energy_beyond")
-    sys = in_double(sys)
-    xp = sys.xp
-    stable = xp.min(rates(sys), axis=-1) > 0
-    tails = _dense_tails if isinstance(sys, StateSpace) else _diagonal_tails
-    tail = tails(sys, (0, *lags), stable)
-    total = tail[..., :1] + xp.sum(abs2(sys.D), axis=(-2, -1))[..., None]
-    answer = stable[..., None] & (total > 0)
-    nan = xp.full_like(tail[..., 1:], math.nan)
-    return xp.where(answer, tail[..., 1:] / xp.where(answer, total, xp.ones_like(total)), nan)
-
-
-def _diagonal_tails(sys: DiagonalSSM | RealDiagonalSSM, lags: tuple[int, ...], stable: Array) -> Array:
-    """sum_{k > T} ||C Lambda^(k-1) B||^2 = sum_ij <W_i, W_j> (l_i conj l_j)^T / (1 - l_i conj l_j)."""
-    sys = sys.expand() if isinstance(sys, RealDiagonalSSM) else sys
-    xp = sys.xp
-    mu = xp.where(stable[..., None], sys.log_poles, -xp.ones_like(sys.log_poles))
-    W = residues(sys)
-    gram = matmul(W, adjoint(W)) / -expm1(mu[..., :, None] + conj(mu)[..., None, :])
-    tails = []
-    for lag in lags:
-        v = xp.exp(mu * lag)
-        tails.append(real(xp.sum(matmul(gram, conj(v)[..., None])[..., 0] * v, axis=-1)))
-    return _clipped(xp.stack(tails, axis=-1))
-
-
-def _dense_tails(sys: StateSpace, lags: tuple[int, ...], stable: Array) -> Array:
-    """trace(C A^T P A^T* C*) with the controllability Gramian P."""
-    xp = sys.xp
-    A = xp.where(stable[..., None, None], sys.A, 0 * sys.A)
-    P, tails = solve_stein(A, matmul(sys.B, adjoint(sys.B))), []
-    for lag in lags:
-        CA = matmul(sys.C, xp.linalg.matrix_power(A, lag)) if lag else sys.C
-        tails.append(real(xp.sum(matmul(CA, P) * conj(CA), axis=(-2, -1))))
-    return _clipped(xp.stack(tails, axis=-1))
-
-
-def _clipped(x: Array) -> Array:
-    xp = array_namespace(x)
-    return xp.where(x > 0, x, xp.zeros_like(x))  # a tail is a sum of squares; rounding may leave -1e-20
 
 
 def _residue_sizes(sys: LTI, rate: Array) -> Array:

@@ -45,7 +45,7 @@ BLOCK = 2**18
 """Numbers in work at a time: they stay in the cache, and memory stays bounded."""
 CHECKS = (3, 5, 8, 12, 18, 27)
 """Numbers of Lanczos steps after which converged points leave; a check costs as much as a few steps, so checks thin out.
-Points that are left after the last one, where singular values lie close together, go to the singular value decomposition."""
+Points that are left after the last one, where singular values lie close together or overflow, go to the singular values."""
 ACCURACY = 1e-6
 """Relative error of a norm, by the residual bound, at which Lanczos leaves a point; contours need three digits."""
 
@@ -99,7 +99,7 @@ def resolvent_norm(sys: LTI, z: complex | Inexact[Array, "..."]) -> Float[Array,
     points = _points(z, like=sys.B)
     sys = in_double(sys)
     flat = sys.xp.reshape(points, (-1,))
-    epsilon = _smallest_singular_values(sys.A, flat) if isinstance(sys, StateSpace) else _distances(sys, flat)
+    epsilon = smallest_singular_values(sys.A, flat) if isinstance(sys, StateSpace) else _distances(sys, flat)
     return sys.xp.reshape(reciprocal(epsilon), (*sys.batch_shape, *points.shape))
 
 
@@ -127,14 +127,14 @@ def pseudospectrum(sys: LTI, z: Inexact[Array, "..."]) -> Pseudospectrum:
     >>> one = np.ones((1, 1))
     >>> sys = StateSpace(A=np.asarray([[0.0, 9.0], [0.0, 0.0]]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=0 * one)
     >>> pseudospectrum(sys, np.asarray([1.0, 9.0])).epsilon.round(4)  # of a normal A it would be 1 and 9
-    array([0.1098, 5.562 ])
+    array([0.1098, 5.5623])
     """
     check_system(sys, KINDS, "pseudospectrum")
     points = _points(z, like=sys.B)
     sys = in_double(sys)
     whole = sys.expand() if isinstance(sys, RealDiagonalSSM) else sys
     flat = sys.xp.reshape(points, (-1,))
-    epsilon = _schur_epsilon(whole.A, flat) if isinstance(whole, StateSpace) else _distances(whole, flat)
+    epsilon = _grid_epsilons(whole.A, flat) if isinstance(whole, StateSpace) else _distances(whole, flat)
     return Pseudospectrum(z=points, epsilon=sys.xp.reshape(epsilon, (*sys.batch_shape, *points.shape)), poles=whole.poles())
 
 
@@ -158,7 +158,7 @@ def square_grid(sys: LTI, *, points: int = 101) -> Complex[Array, "points points
 def dplr_resolvent_norm(
     Lambda: Complex[Array, "*batch n"], P: Inexact[Array, "*batch n r"], z: complex | Inexact[Array, "..."]
 ) -> Float[Array, "..."]:
-    r"""||(z - A)^{-1}||_2 of A = Lambda - P P^*, without forming A: O(n r) for each point and Lanczos step.
+    r"""||(z - A)^{-1}||_2 of A = Lambda - P P^*, without forming A: O(n r) for each point and Lanczos step. No gradients.
 
     By Woodbury's identity, with D = z - Lambda:  (D + P P^*)^{-1} = D^{-1} - D^{-1} P (1 + P^* D^{-1} P)^{-1} P^* D^{-1}.
     For the continuous matrix of S4's DPLR form; z is then a complex frequency, and the stable side is Re z < 0.
@@ -184,14 +184,14 @@ def dplr_resolvent_norm(
     Examples
     --------
     >>> from ssm_analysis.pseudospectra import dplr_resolvent_norm
-    >>> dplr_resolvent_norm(np.asarray([-1.0 + 0j, -2.0]), np.zeros((2, 1)), 0.0).round(6)
-    array(1.)
+    >>> float(dplr_resolvent_norm(np.asarray([-1.0 + 0j, -2.0]), np.zeros((2, 1)), 0.0).round(6))
+    1.0
     """
     if P.ndim < 2 or Lambda.ndim < 1 or P.shape[:-1] != Lambda.shape:
         raise ValueError(f"P must have shape (*batch, n, r) with (*batch, n) = {tuple(Lambda.shape)} as in Lambda, got {tuple(P.shape)}")
     points = _points(z, like=Lambda)
     xp = array_namespace(Lambda)
-    Lambda, P = to_complex(double(Lambda)), to_complex(double(P))
+    Lambda, P = (to_complex(double(stop_gradient(x))) for x in (Lambda, P))
     flat = xp.reshape(points, (-1,))
     distance = flat - Lambda[..., :, None]
     if bool(xp.any(distance == 0)):
@@ -199,6 +199,14 @@ def dplr_resolvent_norm(
     flat_Lambda, flat_P = xp.reshape(Lambda, (-1, Lambda.shape[-1])), xp.reshape(P, (-1, *P.shape[-2:]))
     norms = [_dplr_norm(flat_Lambda[k, ...], flat_P[k, ...], flat) for k in range(flat_P.shape[0])]
     return xp.reshape(xp.stack(norms), (*Lambda.shape[:-1], *points.shape))
+
+
+def _grid_epsilons(A: Inexact[Array, "*batch n n"], z: Complex[Array, "g"]) -> Float[Array, "*batch g"]:
+    """System by system, for LAPACK's Schur form takes one matrix at a time; the points of each are worked on together."""
+    xp, n = array_namespace(A), A.shape[-1]
+    flat = xp.reshape(A, (-1, n, n))
+    rows = [grid_epsilon(flat[k, ...], z) for k in range(flat.shape[0])]
+    return xp.reshape(xp.stack(rows), (*A.shape[:-2], z.shape[0]))
 
 
 def reciprocal(epsilon: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -214,11 +222,11 @@ def _points(z: object, *, like: Array) -> Array:
     if isinstance(z, int | float | complex):
         return xp.asarray(z, dtype=xp.complex128, device=device(like))
     if not is_array(z):
-        raise TypeError(f"z must be a number or an array of the library of the system, got {type(z).__name__}")
+        raise TypeError(f"z must be a number or an array, got {type(z).__name__}; wrap it, e.g. np.asarray(...)")
     try:
         array_namespace(like, z)
     except TypeError as error:
-        raise TypeError(f"z must be a number or an array of the library of the system, got {type(z).__name__}") from error
+        raise TypeError(f"z must be an array of the library of the system, got {type(z)} for {type(like)}") from error
     return xp.astype(z, xp.complex128)
 
 
@@ -231,12 +239,13 @@ def _distances(sys: DiagonalSSM | RealDiagonalSSM, z: Complex[Array, "g"]) -> Fl
     return xp.concat(blocks, axis=-1)
 
 
-def _smallest_singular_values(A: Inexact[Array, "*batch n n"], z: Complex[Array, "g"]) -> Float[Array, "*batch g"]:
+def smallest_singular_values(A: Inexact[Array, "*batch n n"], z: Complex[Array, "*#batch g"]) -> Float[Array, "*batch g"]:
+    """sigma_min(z - A), each system at its own points or all at the same."""
     xp = array_namespace(A)
     A = to_complex(A)[..., None, :, :]
     step = max(1, BLOCK // math.prod(A.shape))
-    pencils = (z[i : min(i + step, z.shape[0])][:, None, None] * eye(A.shape[-1], like=A) - A for i in range(0, z.shape[0], step))
-    return xp.concat([xp.linalg.svdvals(pencil)[..., -1] for pencil in pencils], axis=-1)
+    blocks = (z[..., i : min(i + step, z.shape[-1])][..., None, None] for i in range(0, z.shape[-1], step))
+    return xp.concat([xp.linalg.svdvals(block * eye(A.shape[-1], like=A) - A)[..., -1] for block in blocks], axis=-1)
 
 
 Operator = Callable[[Array], Array]
@@ -244,16 +253,13 @@ Resolvents = Callable[[Array], tuple[Operator, Operator]]
 """From points (g,) to the maps v -> (z - A)^{-1} v and v -> (z - A)^{-*} v on columns (n, g), one column for each point."""
 
 
-def _schur_epsilon(A: Inexact[Array, "*batch n n"], z: Complex[Array, "g"]) -> Float[Array, "*batch g"]:
-    """By inverse Lanczos on Schur forms. LAPACK takes one matrix at a time, so systems are looped over; points are not."""
-    xp, n = array_namespace(A), A.shape[-1]
-    rows = []
-    for a in np.reshape(to_numpy(A), (-1, n, n)):
-        T = xp.asarray(scipy.linalg.schur(a, output="complex")[0], device=device(A))
-        hit = xp.any(z == xp.linalg.diagonal(T)[:, None], axis=0)
-        beside = xp.where(hit, z + 2 * xp.max(xp.abs(T)) + 1, z)  # anywhere that is no eigenvalue
-        rows.append(xp.where(hit, xp.zeros_like(xp.abs(z)), 1 / _blockwise(partial(_triangular, T), T, beside)))
-    return xp.reshape(xp.stack(rows), (*A.shape[:-2], z.shape[0]))
+def grid_epsilon(A: Inexact[Array, "n n"], z: Complex[Array, "g"]) -> Float[Array, "g"]:
+    """sigma_min(z - A) of one matrix at many points, by inverse Lanczos on its Schur form; 0 at a computed eigenvalue."""
+    xp = array_namespace(A)
+    T = xp.asarray(scipy.linalg.schur(to_numpy(A), output="complex")[0], device=device(A))
+    hit = xp.any(z == xp.linalg.diagonal(T)[:, None], axis=0)
+    beside = xp.where(hit, z + 2 * xp.max(xp.abs(T)) + 1, z)  # anywhere but at an eigenvalue
+    return xp.where(hit, xp.zeros_like(xp.abs(z)), 1 / _blockwise(partial(_triangular, T), T, beside))
 
 
 def _triangular(T: Complex[Array, "n n"], z: Complex[Array, "g"]) -> tuple[Operator, Operator]:
@@ -307,7 +313,8 @@ def _woodbury(Lambda: Complex[Array, "n"], P: Complex[Array, "n r"], z: Complex[
 
 def _blockwise(resolvents: Resolvents, A: Complex[Array, "n n"], z: Complex[Array, "g"]) -> Float[Array, "g"]:
     step = max(1, BLOCK // A.shape[-1])
-    blocks = [_lanczos_norm(resolvents, A, z[i : min(i + step, z.shape[0])]) for i in range(0, z.shape[0], step)]
+    with np.errstate(over="ignore", invalid="ignore"):  # where ||R||^2 exceeds 1e308 singular values decide
+        blocks = [_lanczos_norm(resolvents, A, z[i : min(i + step, z.shape[0])]) for i in range(0, z.shape[0], step)]
     return array_namespace(z).concat(blocks)
 
 
@@ -325,8 +332,9 @@ def _lanczos_norm(resolvents: Resolvents, A: Complex[Array, "n n"], z: Complex[A
         for _ in range(start, stop):
             coefficients, *state = _lanczos_step(*operators, *state)
             T.append(coefficients)
-        top, error = _largest_ritz_value(xp.stack(T))
-        converged = error <= 2 * ACCURACY * top
+        finite = xp.all(xp.isfinite(xp.stack(T)), axis=(0, 1))
+        top, error = _largest_ritz_value(xp.where(finite, xp.stack(T), xp.zeros_like(T[0])))
+        converged = finite & (error <= 2 * ACCURACY * top)
         found.append(remaining[converged])
         norms.append(xp.sqrt(top[converged]))
         left = xp.nonzero(~converged)[0]
@@ -336,7 +344,7 @@ def _lanczos_norm(resolvents: Resolvents, A: Complex[Array, "n n"], z: Complex[A
             break
     else:
         found.append(remaining)
-        norms.append(1 / _smallest_singular_values(A, z))
+        norms.append(reciprocal(smallest_singular_values(A, z)))
     return xp.take(xp.concat(norms), xp.argsort(xp.concat(found)), axis=0)
 
 

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 
 def initial_data(found: Sequence[InitialEigenvalues]) -> list[dict[str, Any]]:
-    """The numbers of the unit-disk figure, exactly those drawn."""
+    """The numbers of the unit-disk figure, exactly those drawn; None where a number is not defined or not finite."""
     return [
         {
             "family": panel.family,
             "title": panel.title,
             "setting": panel.setting,
             "matrix": panel.matrix,
-            "eigenvector_condition": panel.condition,
+            "eigenvector_condition": _finite(panel.condition),
             "series": [
-                {"label": series.label, **eigenvalue_data(series.log_poles), "memory": asdict(series.memory)} for series in panel.series
+                {"label": series.label, **eigenvalue_data(series.log_poles), "memory": _finite(asdict(series.memory))}
+                for series in panel.series
             ],
         }
         for panel in found
@@ -67,6 +68,8 @@ def memory_table(found: Sequence[InitialEigenvalues]) -> "Table":
                 second = series.label if i == 1 and len(panel.series) > 1 else ""
                 head = (panel.title, *slowest) if i == 0 else (second, "", "", "", "")
                 table.add_row(*head, share, *(_percent(x) for x in values), end_section=i == 2)
+    for column in table.columns:  # in less space rich would cut numbers off
+        column.min_width = max(len(str(entry)) for entry in (column.header, *column.cells))
     return table
 
 
@@ -80,14 +83,23 @@ def families_table(families: Mapping[str, Family]) -> "Table":
     from rich.table import Table
 
     rows = families_data(families)
-    table = Table(title="Models and their features (Table 1 of arXiv 2403.16899)", show_lines=True)
-    table.add_column("")
-    for row in rows:
-        table.add_column(row["model"])
+    longest = max(len(word) for row in rows for text in (*row, *row.values()) for word in text.split())
+    table = Table(title="Models and their features (Table 1 of arXiv 2403.16899)", show_lines=True, expand=True)
+    for name in ("", *(row["model"] for row in rows)):
+        table.add_column(name, ratio=1, min_width=longest)  # in less space rich would cut words off
     for feature in rows[0]:
         if feature != "model":
             table.add_row(feature, *(row[feature] for row in rows))
     return table
+
+
+def _finite(x: Any) -> Any:
+    """JSON knows neither NaN nor infinity."""
+    if isinstance(x, dict):
+        return {name: _finite(entry) for name, entry in x.items()}
+    if isinstance(x, tuple):
+        return [_finite(entry) for entry in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def _percent(share: float) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Inexact
 
 from ssm_analysis.kernels import kernel
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence, DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.systems.base import System, check_system
+from ssm_analysis.systems.base import System, check_library, check_system
 from ssm_analysis.xp import (
     Array,
     arange,
@@ -63,22 +63,26 @@ def simulate(
     """
     check_system(sys, KINDS, "simulate")
     _check_input(sys, u)
-    if isinstance(sys, DiagonalRecurrence):
-        h = linear_recurrence(sys.xp.exp(_at(sys, sys.log_poles, u)), _apply(_at(sys, sys.B, u), u))
-        return _plus(_apply(_at(sys, sys.C, u), h), _apply(_at(sys, sys.D, u), u))
-    if isinstance(sys, DiagonalLTV):
-        h = linear_recurrence(sys.xp.exp(_at(sys, sys.log_poles, u)), _apply(_at(sys, sys.B, u), u))
-        return _plus(_apply(_at(sys, sys.C, u), _delayed(h)), _apply(_at(sys, sys.D, u), u))
     xp = sys.xp
+    if isinstance(sys, DiagonalLTV | DiagonalRecurrence):
+        return _varying_response(sys, u)
     u = xp.moveaxis(u, 0, -2)  # (*ubatch, l, m)
     y = _dense_response(sys, u) if isinstance(sys, StateSpace) else _diagonal_response(sys, u)
     return xp.moveaxis(y, -2, 0)
 
 
+def _varying_response(sys: DiagonalLTV | DiagonalRecurrence, u: Array) -> Array:
+    extra = (u.ndim - 2) - len(sys.batch_shape)
+    log_poles, B, C, D = (_behind_time(getattr(sys, name), extra) for name in ("log_poles", "B", "C", "D"))
+    u = _behind_time(u, -extra)
+    h = linear_recurrence(sys.xp.exp(log_poles), _apply(B, u))
+    return _apply(C, h if isinstance(sys, DiagonalRecurrence) else _delayed(h)) + _apply(D, u)
+
+
 def _diagonal_response(sys: DiagonalSSM | RealDiagonalSSM, u: Array) -> Array:
     length = u.shape[-2]
-    growth = float(sys.xp.max(real(stop_gradient(sys.log_poles)))) * length
-    if growth > 1:  # a growing kernel would drown the early outputs in the rounding of the late ones
+    grows = real(stop_gradient(sys.log_poles)) * length > 1
+    if bool(sys.xp.any(grows)):  # a growing kernel would drown the early outputs in the rounding of the late ones
         return _scanned(sys, u)
     if sys.ninputs == sys.noutputs == 1:
         return convolve(kernel(sys, length)[..., 0], u)
@@ -100,15 +104,14 @@ def _scanned(sys: DiagonalSSM | RealDiagonalSSM, u: Array) -> Array:
 def _read_out(sys: DiagonalSSM | RealDiagonalSSM, x: Array, u: Array) -> Array:
     y = matmul(x, sys.xp.matrix_transpose(sys.C))
     y = real(y) if isinstance(sys, RealDiagonalSSM) else y
-    return _plus(y, matmul(u, sys.xp.matrix_transpose(sys.D)))
+    return y + matmul(u, sys.xp.matrix_transpose(sys.D))
 
 
 def _dense_response(sys: StateSpace, u: Array) -> Array:
     xp, length = sys.xp, u.shape[-2]
     if sys.ninputs == sys.noutputs == 1:
         K = kernel(sys, length)[..., 0]
-        size, head = xp.abs(stop_gradient(K)), max(1, 3 * length // 4)
-        if float(xp.max(size)) <= float(xp.max(size[..., :head, :])) < math.inf:
+        if not _grows(stop_gradient(K)):
             return convolve(K, u)
     A, D = xp.matrix_transpose(sys.A), xp.matrix_transpose(sys.D)
     v = matmul(u, xp.matrix_transpose(sys.B))
@@ -116,8 +119,17 @@ def _dense_response(sys: StateSpace, u: Array) -> Array:
     states = []
     for v_k in xp.unstack(v, axis=-2):
         states.append(x)
-        x = _plus(matmul(x, A), v_k[..., None, :])
-    return _plus(matmul(xp.concat(states, axis=-2), xp.matrix_transpose(sys.C)), matmul(u, D))
+        x = matmul(x, A) + v_k[..., None, :]
+    return matmul(xp.concat(states, axis=-2), xp.matrix_transpose(sys.C)) + matmul(u, D)
+
+
+def _grows(K: Inexact[Array, "*k l c"]) -> bool:
+    """Whether an early output would lose more than two digits to the rounding of the largest, in any system of the batch."""
+    xp = array_namespace(K)
+    size = xp.abs(K)
+    early = xp.max(size[..., : max(min(2, K.shape[-2]), K.shape[-2] // 8), :], axis=-2)
+    peak = xp.max(size, axis=-2)
+    return not bool(xp.all((peak <= 100 * early) & xp.isfinite(peak)))
 
 
 def convolve(k: Inexact[Array, "*k l c"], u: Inexact[Array, "*u l c"]) -> Inexact[Array, "*ku l c"]:
@@ -130,11 +142,9 @@ def convolve(k: Inexact[Array, "*k l c"], u: Inexact[Array, "*u l c"]) -> Inexac
     return xp.fft.irfft(K * U, n=2 * n, axis=-2)[..., :n, :]
 
 
-def linear_recurrence(a: Inexact[Array, "l *states"], v: Inexact[Array, "l *states"]) -> Inexact[Array, "l *states"]:
+def linear_recurrence(a: Inexact[Array, "l *#states"], v: Inexact[Array, "l *#states"]) -> Inexact[Array, "l *#states"]:
     """x[k] = a[k] x[k-1] + v[k] along axis 0: step by step, or for few states in about sqrt(l) chunks at once."""
     xp, length = array_namespace(a, v), v.shape[0]
-    if is_complex(a) != is_complex(v):
-        a, v = to_complex(a), to_complex(v)
     a, v = xp.broadcast_arrays(a, v)
     if math.prod(v.shape[1:]) >= WIDE or length < 4:
         return xp.stack(list(_steps(xp.unstack(a), xp.unstack(v))))
@@ -145,7 +155,7 @@ def linear_recurrence(a: Inexact[Array, "l *states"], v: Inexact[Array, "l *stat
     ends = list(_steps(xp.unstack(decay[-1, ...]), xp.unstack(within[-1, ...])))
     carry = xp.stack([xp.zeros_like(ends[0]), *ends[:-1]])
     x = xp.moveaxis(within + decay * carry, 1, 0)
-    return xp.reshape(x, (-1, *x.shape[2:]))[:length, ...]
+    return xp.reshape(x, (x.shape[0] * size, *x.shape[2:]))[:length, ...]
 
 
 def _steps(a: Iterable[Array], v: Iterable[Array]) -> Iterator[Array]:
@@ -160,29 +170,22 @@ def _chunks(x: Array, size: int) -> Array:
     xp, missing = array_namespace(x), -x.shape[0] % size
     if missing:
         x = xp.concat([x, xp.zeros_like(x[:missing, ...])])
-    return xp.moveaxis(xp.reshape(x, (-1, size, *x.shape[1:])), 0, 1)
+    return xp.moveaxis(xp.reshape(x, (x.shape[0] // size, size, *x.shape[1:])), 0, 1)
 
 
 def _apply(M: Array, x: Array) -> Array:
     """M[k] x[k] for every time k; a column or a row is applied without a matrix product."""
     xp = array_namespace(M, x)
-    if is_complex(M) != is_complex(x):
-        M, x = to_complex(M), to_complex(x)
     if M.shape[-1] == 1:
         return M[..., 0] * x
     if M.shape[-2] == 1:
         return xp.sum(M[..., 0, :] * x, axis=-1, keepdims=True)
-    return xp.matmul(M, x[..., None])[..., 0]
+    return matmul(M, x[..., None])[..., 0]
 
 
-def _at(sys: System, x: Array, u: Array) -> Array:
-    """A field of a time-varying system, with length-1 axes after time where ``u`` has more batch axes."""
-    extra = (u.ndim - 2) - len(sys.batch_shape)
-    return x if extra <= 0 else sys.xp.reshape(x, (x.shape[0], *(1,) * extra, *x.shape[1:]))
-
-
-def _plus(x: Array, y: Array) -> Array:
-    return x + y if is_complex(x) == is_complex(y) else to_complex(x) + to_complex(y)
+def _behind_time(x: Array, count: int) -> Array:
+    """``x`` with ``count`` length-1 axes behind time, so that batch axes broadcast and time does not."""
+    return x if count <= 0 else array_namespace(x).reshape(x, (x.shape[0], *(1,) * count, *x.shape[1:]))
 
 
 def _delayed(x: Array) -> Array:
@@ -194,10 +197,7 @@ def _check_input(sys: System, u: Array) -> None:
     want = f"(L, *batch, {sys.ninputs}) with batch axes that broadcast against {sys.batch_shape}"
     if not is_array(u):
         raise TypeError(f"u must be an array of shape {want}, got {type(u).__name__}")
-    try:
-        array_namespace(sys.B, u)
-    except TypeError as error:
-        raise TypeError(f"u must be an array of the library of the system, got {type(u)} for a system of {type(sys.B)}") from error
+    check_library(sys, "u", u)
     if not is_floating(u):
         raise TypeError(f"u must hold real or complex floating-point numbers, got {u.dtype}")
     if u.ndim < 2 or u.shape[-1] != sys.ninputs or u.shape[0] == 0:

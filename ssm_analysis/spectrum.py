@@ -17,9 +17,9 @@ class Spectrum:
     log_poles
         Their logarithms.
     condition
-        Condition number ||V|| ||V^-1|| of the eigenvectors (Frobenius norm, unit columns, divided by n), dimensionless: a
-        perturbation of A is amplified by up to this factor in the eigenvalues (Bauer and Fike, Numer. Math. 2 (1960)
-        137-141). 1 for diagonal A.
+        Condition number ||V||_F ||V^-1||_F of the eigenvectors, unit columns, dimensionless: n for orthonormal ones, as of
+        diagonal A, infinite where eigenvalues coincide and no bound is known. A perturbation of A is amplified in the
+        eigenvalues by up to this factor (Bauer and Fike, Numer. Math. 2 (1960) 137-141).
     error
         Bound on the error of each eigenvalue, relative to it; 0 where they are exact functions of the parameters.
     matrix
@@ -37,6 +37,6 @@ class Spectrum:
 
 def diagonal_spectrum(sys: DiagonalSSM | RealDiagonalSSM, *, one_of_each_pair: bool) -> Spectrum:
     """Of a diagonal system: its log-poles, which are exact functions of the parameters."""
-    ones = 1 + 0 * real(sys.log_poles)[..., 0]
+    condition = sys.nstates + 0 * real(sys.log_poles)[..., 0]
     matrix = "diagonal, exact from the parameters"
-    return Spectrum(log_poles=sys.log_poles, condition=ones, error=0.0, matrix=matrix, one_of_each_pair=one_of_each_pair)
+    return Spectrum(log_poles=sys.log_poles, condition=condition, error=0.0, matrix=matrix, one_of_each_pair=one_of_each_pair)

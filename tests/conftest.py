@@ -5,6 +5,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import jaxtyping
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -20,3 +21,9 @@ settings.load_profile("suite")
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240325)
+
+
+@pytest.fixture
+def unchecked_annotations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for users, for whom nothing checks shapes in signatures: our own messages are what they see."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

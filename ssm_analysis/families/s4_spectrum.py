@@ -2,7 +2,7 @@ r"""The eigenvalues of S4, of two different matrices, each as exactly as it can 
 
 The *stored* matrix Lambda - P P^* is what a layer computes with. The *ideal* matrix is the HiPPO matrix that its initialisation
 means. With 64 states they share few eigenvalues: those of HiPPO-LegS are -1, ..., -64, and rounding its diagonal and low-rank parts
-to double precision moves them as far as -120 and 50 off the real axis, because eigenvectors with a condition number of 1e46 amplify
+to double precision moves them as far as -120 and 50 off the real axis, because eigenvectors with a condition number of 1e47 amplify
 the rounding. Both matrices have the same kernel to 13 digits; the spectrum of neither can be had from a float64 eigenvalue routine.
 So: say which matrix, and how ill-conditioned it is.
 """

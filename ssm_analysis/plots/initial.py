@@ -39,6 +39,6 @@ def initial_unit_disks(found: Sequence[InitialEigenvalues]) -> "Figure":
 
 
 def _matrix(panel: InitialEigenvalues) -> str:
-    if panel.condition < 1e3:
+    if panel.condition < 1e6:
         return panel.matrix
-    return f"{panel.matrix}, exact, not rounded to floats;\neigenvector condition 1e{math.log10(panel.condition):.0f}"
+    return f"{panel.matrix}, exact, not rounded to floats;\neigenvector condition 1e{math.floor(math.log10(panel.condition))}"

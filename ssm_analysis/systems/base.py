@@ -2,8 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from numbers import Real
 from types import EllipsisType, ModuleType
 from typing import Any, ClassVar, TypeVar
 
@@ -39,20 +40,17 @@ class System(ABC):
 
     def __post_init__(self) -> None:
         arrays = {name: getattr(self, name) for name in self.AXES}
-        _check_kinds(arrays)
+        check_arrays(arrays)
         _check_system_axes(arrays, self.AXES)
         shape = _common_batch(arrays, self.AXES)
-        if len(shape) < self.TIME_AXES:
-            raise ValueError(f"a {type(self).__name__} has time as axis 0 of every field, got no axis left for it")
+        if len(shape) < self.TIME_AXES or 0 in shape[: self.TIME_AXES]:
+            raise ValueError(f"a {type(self).__name__} has time as axis 0, at least one step of it, got the time and batch axes {shape}")
         for name, x in arrays.items():
             self._check_values(name, x)
             axes = x.shape[x.ndim - len(self.AXES[name]) :]
             object.__setattr__(self, name, freeze(array_namespace(x).broadcast_to(x, (*shape, *axes))))
-        if not (math.isfinite(self.dt) and self.dt > 0):
-            raise ValueError(
-                f"dt must be a positive sampling period, got {self.dt}; a continuous-time model is first "
-                "discretised (see ssm_analysis.discretization)"
-            )
+        _check_dt(self.dt)
+        object.__setattr__(self, "dt", float(self.dt))
 
     def _check_values(self, name: str, x: Array) -> None:
         if not all_finite(x):
@@ -88,18 +86,25 @@ class System(ABC):
         """Eigenvalues of A, (*batch, n); time first where the system varies with time."""
 
     def map(self: S, f: Callable[[Array], Array]) -> S:
-        """The same system with ``f`` applied to every array: ``sys.map(torch.as_tensor)``, ``sys.map(lambda x: x.to("cuda"))``."""
+        """The same system with ``f`` applied to every array: ``sys.map(torch.tensor)``, ``sys.map(lambda x: x.to("cuda"))``."""
         return replace(self, **{name: f(getattr(self, name)) for name in self.AXES})  # type: ignore[type-var]
 
     def __getitem__(self: S, index: Any) -> S:
-        index = (slice(None),) * self.TIME_AXES + self._batch_index(index)
-        return self.map(lambda x: x[index])
+        index = self._batch_index(index)
+        if not self.TIME_AXES:
+            return self.map(lambda x: x[index])
+        # time waits behind the other axes: arrays as indices would draw their own axes in front of it
+        xp = self.xp
+        return self.map(lambda x: xp.moveaxis(xp.moveaxis(x, 0, -1)[index], -1, 0))
+
+    def __iter__(self: S) -> Iterator[S]:
+        return (self[i] for i in range(len(self)))
 
     def _batch_index(self, index: Any) -> tuple[Any, ...]:
         """The index over the batch axes with a closing ellipsis, so that it never reaches into a system."""
         parts: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
-        given = sum(1 if isinstance(p, int | slice) else getattr(p, "ndim", 0) or 1
-                    for p in parts if p is not None and not isinstance(p, EllipsisType))  # fmt: skip
+        parts = tuple(self.xp.asarray(p, device=device(self.B)) if isinstance(p, list) and p else p for p in parts)
+        given = sum(_axes_taken(p) for p in parts if p is not None and not isinstance(p, EllipsisType))
         missing = len(self.batch_shape) - given
         if missing < 0:
             raise IndexError(f"the batch shape is {self.batch_shape}, got {given} indices: {index!r}")
@@ -140,7 +145,8 @@ def check_system(sys: object, kinds: type | tuple[type, ...], caller: str) -> No
     raise TypeError(f"{caller} takes one of {wanted}, got {type(sys).__name__}{hint}")
 
 
-def _check_kinds(arrays: dict[str, Array]) -> None:
+def check_arrays(arrays: dict[str, Array]) -> None:
+    """Raise an error that names the arguments, unless they are floating-point arrays of one library on one device."""
     kinds = {name: type(x).__module__.partition(".")[0] + "." + type(x).__name__ for name, x in arrays.items()}
     for name, x in arrays.items():
         if not is_array(x):
@@ -155,6 +161,30 @@ def _check_kinds(arrays: dict[str, Array]) -> None:
     devices = {name: str(device(x)) for name, x in arrays.items()}
     if len(set(devices.values())) > 1:
         raise ValueError(f"{', '.join(arrays)} must lie on one device, got {devices}")
+
+
+def _axes_taken(part: Any) -> int:
+    """How many batch axes one part of an index uses up: a mask as many as it has itself."""
+    mask = is_array(part) and array_namespace(part).isdtype(part.dtype, "bool")
+    return part.ndim if mask else 1
+
+
+def _check_dt(dt: object) -> None:
+    if not isinstance(dt, Real) or isinstance(dt, bool):
+        raise TypeError(f"dt must be a number, the sampling period (1 for one token), got {dt!r}")
+    if not (math.isfinite(dt) and dt > 0):
+        raise ValueError(
+            f"dt must be a positive sampling period, got {dt}; a continuous-time model is first "
+            "discretised (see ssm_analysis.discretization)"
+        )
+
+
+def check_library(sys: System, name: str, x: Array) -> None:
+    """Raise a TypeError unless the array ``x``, the argument ``name``, is of the library of ``sys``."""
+    try:
+        array_namespace(sys.B, x)
+    except TypeError as error:
+        raise TypeError(f"{name} must be an array of the library of the system, got {type(x)} for a system of {type(sys.B)}") from error
 
 
 def _check_system_axes(arrays: dict[str, Array], axes: dict[str, str]) -> None:

@@ -1,9 +1,9 @@
 """Systems with a full state matrix."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from jaxtyping import Inexact
+from jaxtyping import Complex, Inexact
 
 from ssm_analysis.systems.base import System
 from ssm_analysis.xp import Array, imag, is_complex, matmul, real, to_complex, to_numpy
@@ -33,10 +33,10 @@ class StateSpace(System):
         If shapes do not fit, an entry is NaN or infinite, or ``dt`` is not positive.
     """
 
-    A: Inexact[Array, "*batch n n"]
-    B: Inexact[Array, "*batch n m"]
-    C: Inexact[Array, "*batch p n"]
-    D: Inexact[Array, "*batch p m"]
+    A: Inexact[Array, "*#batch n n"]
+    B: Inexact[Array, "*#batch n m"]
+    C: Inexact[Array, "*#batch p n"]
+    D: Inexact[Array, "*#batch p m"]
     dt: float = 1.0
 
     AXES: ClassVar[dict[str, str]] = {"A": "nn", "B": "nm", "C": "pn", "D": "pm"}
@@ -44,15 +44,16 @@ class StateSpace(System):
     @classmethod
     def from_recurrence(cls, *, A: Array, B: Array, C: Array, D: Array, dt: float = 1.0) -> "StateSpace":
         """The system of ``h[k] = A h[k-1] + B u[k]``, ``y[k] = C h[k] + D u[k]``: (A, B, C A, C B + D)."""
-        return cls(A=A, B=B, C=matmul(C, A), D=matmul(C, B) + D, dt=dt)
+        sys = cls(A=A, B=B, C=C, D=D, dt=dt)
+        return replace(sys, C=matmul(sys.C, sys.A), D=matmul(sys.C, sys.B) + sys.D)
 
-    def poles(self) -> Inexact[Array, "*batch n"]:
+    def poles(self) -> Complex[Array, "*batch n"]:
         """Eigenvalues of A, in the precision of A.
 
         They are as good as A's conditioning allows: an error of eps ||A|| in A moves an eigenvalue by its
         condition number times that. For S4 it can exceed 1e40; see ``Layer.spectrum``.
         """
-        return self.xp.linalg.eigvals(self.A)
+        return to_complex(self.xp.linalg.eigvals(self.A))  # numpy's are real where all of them happen to be
 
     def __call__(self, z: complex | Array) -> Array:
         """G(z) = C (z - A)^{-1} B + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
@@ -93,8 +94,4 @@ class StateSpace(System):
 def transform(sys: StateSpace, T: Array, T_inverse: Array) -> StateSpace:
     """The same input-output behaviour in the state T x: (T A T^{-1}, T B, C T^{-1}, D)."""
     A = matmul(matmul(T, sys.A), T_inverse)
-    return StateSpace(A=A, B=matmul(T, sys.B), C=matmul(sys.C, T_inverse), D=_like(sys.D, A), dt=sys.dt)
-
-
-def _like(D: Array, A: Array) -> Array:
-    return to_complex(D) if is_complex(A) else D
+    return StateSpace(A=A, B=matmul(T, sys.B), C=matmul(sys.C, T_inverse), D=sys.D, dt=sys.dt)

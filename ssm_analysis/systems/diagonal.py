@@ -1,13 +1,13 @@
 """Diagonal systems on log-poles: Lambda = diag(exp(log_poles))."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Inexact
 
 from ssm_analysis.systems.base import System
 from ssm_analysis.systems.dense import StateSpace
-from ssm_analysis.xp import Array, array_namespace, diag, matmul, to_complex
+from ssm_analysis.xp import Array, array_namespace, diag, matmul
 
 if TYPE_CHECKING:
     import control
@@ -47,10 +47,10 @@ class DiagonalSSM(System):
     array([[2.+0.j]])
     """
 
-    log_poles: Inexact[Array, "*batch n"]
-    B: Inexact[Array, "*batch n m"]
-    C: Inexact[Array, "*batch p n"]
-    D: Inexact[Array, "*batch p m"]
+    log_poles: Inexact[Array, "*#batch n"]
+    B: Inexact[Array, "*#batch n m"]
+    C: Inexact[Array, "*#batch p n"]
+    D: Inexact[Array, "*#batch p m"]
     dt: float = 1.0
 
     AXES: ClassVar[dict[str, str]] = DIAGONAL_AXES
@@ -63,7 +63,8 @@ class DiagonalSSM(System):
         ``h[k] = Lambda h[k-1] + B u[k]``, ``y[k] = C h[k] + D u[k]`` has the state ``x[k] = h[k-1]`` and the
         matrices ``(Lambda, B, C Lambda, C B + D)``.
         """
-        return cls(log_poles=log_poles, B=B, C=read_before(log_poles, C), D=matmul(C, B) + D, dt=dt)
+        sys = cls(log_poles=log_poles, B=B, C=C, D=D, dt=dt)
+        return replace(sys, C=read_before(sys.log_poles, sys.C), D=matmul(sys.C, sys.B) + sys.D)
 
     def poles(self) -> Inexact[Array, "*batch n"]:
         """exp(log_poles)."""
@@ -99,6 +100,4 @@ class DiagonalSSM(System):
 
 def read_before(log_poles: Array, C: Array) -> Array:
     """C Lambda: the read-out that sees the state before the update instead of after it."""
-    xp = array_namespace(log_poles, C)
-    poles = xp.exp(log_poles)[..., None, :]
-    return C * poles if C.dtype == poles.dtype else to_complex(C) * to_complex(poles)
+    return C * array_namespace(log_poles).exp(log_poles)[..., None, :]

@@ -1,11 +1,11 @@
 """Diagonal systems of which the real part is taken: S4D, S5 and LRU as their papers write them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.systems.base import System
+from ssm_analysis.systems.base import System, in_double
 from ssm_analysis.systems.dense import StateSpace
 from ssm_analysis.systems.diagonal import DIAGONAL_AXES, DIAGONAL_HINTS, DiagonalSSM, read_before
 from ssm_analysis.systems.realification import block_form, conjugate_form
@@ -39,10 +39,10 @@ class RealDiagonalSSM(System):
         If shapes do not fit, an entry is NaN or infinite, or ``dt`` is not positive.
     """
 
-    log_poles: Inexact[Array, "*batch n"]
-    B: Inexact[Array, "*batch n m"]
-    C: Inexact[Array, "*batch p n"]
-    D: Float[Array, "*batch p m"]
+    log_poles: Inexact[Array, "*#batch n"]
+    B: Inexact[Array, "*#batch n m"]
+    C: Inexact[Array, "*#batch p n"]
+    D: Float[Array, "*#batch p m"]
     dt: float = 1.0
 
     AXES: ClassVar[dict[str, str]] = DIAGONAL_AXES
@@ -59,7 +59,8 @@ class RealDiagonalSSM(System):
 
         Its matrices are ``(Lambda, B, C Lambda, Re(C B) + D)``.
         """
-        return cls(log_poles=log_poles, B=B, C=read_before(log_poles, C), D=real(matmul(C, B)) + D, dt=dt)
+        sys = cls(log_poles=log_poles, B=B, C=C, D=D, dt=dt)
+        return replace(sys, C=read_before(sys.log_poles, sys.C), D=real(matmul(sys.C, sys.B)) + sys.D)
 
     def poles(self) -> Inexact[Array, "*batch n"]:
         """exp(log_poles): one of each conjugate pair. ``expand().poles()`` lists both."""
@@ -72,7 +73,10 @@ class RealDiagonalSSM(System):
         return transfer_function(self, z)
 
     def expand(self) -> DiagonalSSM:
-        """The same system with both modes of each pair written out; modes that are real stay single."""
+        """The same system with both modes of each pair written out; modes that are real stay single.
+
+        Its gradients keep those modes real: the direction in which a pole leaves the real axis is not followed.
+        """
         return conjugate_form(self)
 
     def to_dense(self) -> StateSpace:
@@ -81,4 +85,4 @@ class RealDiagonalSSM(System):
 
     def to_control(self) -> "control.StateSpace":
         """The equivalent ``control.StateSpace``; raises a ValueError for a batch of several systems."""
-        return self.to_dense().to_control()
+        return in_double(self).to_dense().to_control()

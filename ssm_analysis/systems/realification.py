@@ -27,7 +27,7 @@ def conjugate_form(sys: "RealDiagonalSSM") -> DiagonalSSM:
         return DiagonalSSM(log_poles=sys.log_poles, B=sys.B, C=sys.C, D=sys.D, dt=sys.dt)
     xp, single = sys.xp, _single_modes(sys)
     B, C = _rotated(sys, single)
-    mu, B, C = to_complex(sys.log_poles), to_complex(B), to_complex(C)
+    mu = to_complex(sys.log_poles)
     C = xp.where(_mask(single, like=C), C, C / 2)
     mu, B, C = (_both(x, conj(x), single, axis=axis) for x, axis in ((mu, -1), (B, -2), (C, -1)))
     return DiagonalSSM(log_poles=mu, B=B, C=C, D=sys.D, dt=sys.dt)
@@ -46,6 +46,25 @@ def block_form(sys: "RealDiagonalSSM") -> StateSpace:
     return StateSpace(A=A, B=B, C=C, D=sys.D, dt=sys.dt)
 
 
+def real_coordinates(sys: "RealDiagonalSSM", x: Array) -> Array:
+    """T x for the T with ``sys.to_dense().A = T Lambda T^{-1}``, Lambda of ``sys.expand()``: (Re, Im) in the place of two conjugates."""
+    if not _has_complex_modes(sys):
+        return x
+    xp, single, k = sys.xp, _single_modes(sys), 0
+    first, second = [], []
+    for alone in single:
+        first.append(k)
+        second.append(k if alone else k + 1)
+        k = second[-1] + 1
+    upper, lower = (xp.take(to_complex(x), xp.asarray(rows, device=device(x)), axis=-2) for rows in (first, second))
+    return _both((upper + lower) / 2, (upper - lower) / 2j, single, axis=-2)
+
+
+def states_per_mode(sys: "RealDiagonalSSM") -> np.ndarray:
+    """(n,) 2 for a pair, 1 for a mode that is real in every system of the batch: how many states of ``expand()`` it becomes."""
+    return np.where(_single_modes(sys), 1, 2) if _has_complex_modes(sys) else np.ones(sys.nstates, dtype=np.int64)
+
+
 def _has_complex_modes(sys: "RealDiagonalSSM") -> bool:
     return any(is_complex(x) for x in (sys.log_poles, sys.B, sys.C))
 
@@ -56,7 +75,7 @@ def _single_modes(sys: "RealDiagonalSSM") -> np.ndarray:
     on_real_axis = np.all((angle == 0) | (np.abs(angle) == math.pi), axis=0)
     if 1 in (sys.ninputs, sys.noutputs):
         return on_real_axis
-    return on_real_axis & (np.all(B == 0, axis=(0, 2)) | np.all(C == 0, axis=(0, 1)))
+    return on_real_axis & np.all(np.all(B == 0, axis=2) | np.all(C == 0, axis=1), axis=0)
 
 
 def _rotated(sys: "RealDiagonalSSM", single: np.ndarray) -> tuple[Array, Array]:
@@ -71,16 +90,17 @@ def _rotated(sys: "RealDiagonalSSM", single: np.ndarray) -> tuple[Array, Array]:
     else:
         B, C = real(sys.B), real(sys.C)
     mask = _mask(single, like=sys.B)
-    return (xp.where(mask[:, None], to_complex(B), to_complex(sys.B)), xp.where(mask, to_complex(C), to_complex(sys.C)))
+    # both sides complex: torch's where has no gradient from a complex result to a real argument
+    return xp.where(mask[:, None], to_complex(B), to_complex(sys.B)), xp.where(mask, to_complex(C), to_complex(sys.C))
 
 
 def _polar(x: Array) -> tuple[Array, Array]:
-    """|x| and x / |x|, the phase of 0 being 1."""
+    """|x| and x / |x|; at 0 the phase is 1 and the size Re x, which has a gradient."""
     xp = array_namespace(x)
     zero = x == 0
     safe = xp.where(zero, xp.ones_like(x), x)
     size = xp.abs(safe)
-    return xp.where(zero, xp.zeros_like(size), size), safe / size
+    return xp.where(zero, real(x), size), safe / size
 
 
 def _mask(single: np.ndarray, *, like: Array) -> Array:

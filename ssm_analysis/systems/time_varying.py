@@ -14,14 +14,15 @@ from ssm_analysis.xp import Array, matmul
 class DiagonalLTV(System):
     r"""x[k+1] = Lambda[k] x[k] + B[k] u[k],  y[k] = C[k] x[k] + D[k] u[k],  Lambda[k] = diag(exp(log_poles[k])).
 
-    What a selective layer (S6, RG-LRU) is along one input. Fields as in `DiagonalSSM`, with time in front;
+    What a selective layer (S6, RG-LRU) is along one input. Fields as in `DiagonalSSM` with time as axis 0 of the batch
+    axes, ``(L, *batch, n, m)``; they broadcast, so that a C of shape ``(*batch, p, n)`` is constant in time.
     ``batch_shape`` and indexing leave time out.
     """
 
-    log_poles: Inexact[Array, "l *batch n"]
-    B: Inexact[Array, "l *batch n m"]
-    C: Inexact[Array, "l *batch p n"]
-    D: Inexact[Array, "l *batch p m"]
+    log_poles: Inexact[Array, "*#time_batch n"]
+    B: Inexact[Array, "*#time_batch n m"]
+    C: Inexact[Array, "*#time_batch p n"]
+    D: Inexact[Array, "*#time_batch p m"]
     dt: float = 1.0
 
     AXES: ClassVar[dict[str, str]] = DIAGONAL_AXES
@@ -54,10 +55,10 @@ class DiagonalRecurrence(System):
     because a forward pass should not wait for that; ``system()`` checks them.
     """
 
-    log_poles: Inexact[Array, "l *batch n"]
-    B: Inexact[Array, "l *batch n m"]
-    C: Inexact[Array, "l *batch p n"]
-    D: Inexact[Array, "l *batch p m"]
+    log_poles: Inexact[Array, "*#time_batch n"]
+    B: Inexact[Array, "*#time_batch n m"]
+    C: Inexact[Array, "*#time_batch p n"]
+    D: Inexact[Array, "*#time_batch p m"]
     dt: float = 1.0
 
     AXES: ClassVar[dict[str, str]] = DIAGONAL_AXES
