@@ -1,7 +1,7 @@
 r"""Eigenvalues that need more than 53 bits: enclosed in balls, with their condition numbers.
 
 An eigenvalue of condition number kappa moves by up to kappa ||dA|| when A changes by dA. In double precision every
-eigenvalue with kappa > 1e16 is noise; HiPPO-LegS with 64 states has kappa = 1e46. Here the entries are exact numbers
+eigenvalue with kappa > 1e16 is noise; HiPPO-LegS with 64 states has kappa = 1e47. Here the entries are exact numbers
 (or balls around numbers such as sqrt(3) and pi), the eigenvalues are computed in interval arithmetic, and the precision
 is raised until each of them is isolated to 19 digits.
 
