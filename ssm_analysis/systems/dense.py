@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from jaxtyping import Complex, Inexact
 
 from ssm_analysis.systems.base import System
+from ssm_analysis.systems.transfer import dense_fractions, transfer_at
 from ssm_analysis.xp import Array, imag, is_complex, matmul, real, to_complex, to_numpy
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ class StateSpace(System):
 
     def __call__(self, z: complex | Array) -> Array:
         """G(z) = C (z - A)^{-1} B + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
-        from ssm_analysis.responses import transfer_function
+        return transfer_at(self, z)
 
-        return transfer_function(self, z)
+    def strictly_proper(self, z: Complex[Array, " f"]) -> Complex[Array, "*batch f p m"]:
+        """C (z - A)^{-1} B at many points, in 64 bits."""
+        return dense_fractions(self.A, self.B, self.C, z)
 
     def to_dense(self) -> "StateSpace":
         """Itself."""

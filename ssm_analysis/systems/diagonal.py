@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from jaxtyping import Inexact
+from jaxtyping import Complex, Inexact
 
 from ssm_analysis.systems.base import System
 from ssm_analysis.systems.dense import StateSpace
+from ssm_analysis.systems.transfer import partial_fractions, residues, transfer_at
 from ssm_analysis.xp import Array, array_namespace, diag, matmul
 
 if TYPE_CHECKING:
@@ -72,9 +73,12 @@ class DiagonalSSM(System):
 
     def __call__(self, z: complex | Array) -> Array:
         """G(z) = C (z - Lambda)^{-1} B + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
-        from ssm_analysis.responses import transfer_function
+        return transfer_at(self, z)
 
-        return transfer_function(self, z)
+    def strictly_proper(self, z: Complex[Array, " f"]) -> Complex[Array, "*batch f p m"]:
+        """C (z - Lambda)^{-1} B at many points, in 64 bits."""
+        G = partial_fractions(self.poles(), residues(self), z)
+        return self.xp.reshape(G, (*G.shape[:-1], self.noutputs, self.ninputs))
 
     def to_dense(self) -> StateSpace:
         """The same system with A = Lambda written out."""
