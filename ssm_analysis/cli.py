@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssm_analysis import __version__
-from ssm_analysis.families import FAMILIES
+from ssm_analysis.families import FAMILIES, PAPER
 
 FORMATS = (".png", ".svg", ".pdf")
 WIDEST = 1000
@@ -20,7 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status, 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.command(arguments)
+        status = arguments.command(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads, head or less, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, KeyError, OSError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error
         print(f"ssm-analysis: {reason}", file=sys.stderr)
@@ -38,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Draw the eigenvalues of the discrete A at initialisation, one unit disk for each family, "
         "and print what Lemma 2.2 of arXiv 2403.16899 makes of them.",
     )
-    figure.add_argument("--families", nargs="+", default=list(FAMILIES), metavar="FAMILY", help=f"some of {', '.join(FAMILIES)}")
+    figure.add_argument(
+        "--families", nargs="+", default=list(PAPER), metavar="FAMILY", help=f"some of {', '.join(FAMILIES)} (default: those of the paper)"
+    )
     figure.add_argument("--state-size", type=int, default=64, metavar="N", help="states per channel (default 64)")
     figure.add_argument("--d-model", type=int, default=64, metavar="H", help="features of each layer (default 64)")
     figure.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the parameters (default 0)")
@@ -103,10 +110,11 @@ def checked_output(path: Path) -> Path:
 
 def save(figure: Any, path: Path) -> None:
     """Write the picture beside its place first, so that a failure leaves an older picture as it was."""
-    partial = path.with_name(f".{path.name}.partial")
+    place = path.resolve()  # a link keeps pointing where it does
+    partial = place.with_name(f".{place.name}.partial")
     try:
         figure.savefig(partial, dpi=150, format=path.suffix[1:].lower())
-        partial.replace(path)
+        partial.replace(place)
     finally:
         partial.unlink(missing_ok=True)
 

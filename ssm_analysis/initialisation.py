@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.families import FAMILIES, Family
+from ssm_analysis.families import FAMILIES, PAPER, Family, SelectiveFamily
 from ssm_analysis.families.parameters import check_sizes, generator
 from ssm_analysis.layer import Layer
 from ssm_analysis.memory import Memory, memory
@@ -64,14 +64,14 @@ class InitialEigenvalues:
 
 
 def initial_eigenvalues(
-    families: Sequence[str] = tuple(FAMILIES), *, d_model: int = 64, d_state: int = 64, seed: int = 0
+    families: Sequence[str] = PAPER, *, d_model: int = 64, d_state: int = 64, seed: int = 0
 ) -> list[InitialEigenvalues]:
     """Eigenvalues at initialisation, with the defaults of each family.
 
     Parameters
     ----------
     families
-        Keys of ``FAMILIES``.
+        Keys of ``FAMILIES``; by default those of the paper.
     d_model
         Features of each layer.
     d_state
@@ -98,7 +98,7 @@ def sample_input(length: int, d_model: int, seed: int) -> Float[np.ndarray, "len
 def _initial(name: str, d_model: int, d_state: int, seed: int) -> InitialEigenvalues:
     family = FAMILIES[name]
     layer = family.init(d_model=d_model, seed=seed, **({"d_state": d_state} if "d_state" in _defaults(family) else {}))
-    if layer.time_varying:
+    if isinstance(family, SelectiveFamily):
         return _selective(layer, d_model, seed)
     spectrum, sys = family.initial_spectrum(layer.params, **layer.options), layer.system()
     return InitialEigenvalues(
@@ -123,7 +123,7 @@ def _selective(layer: Layer, d_model: int, seed: int) -> InitialEigenvalues:
         title=family.title,
         setting=_setting(family, moment.batch_shape, moment.nstates, seed),
         matrix=f"A at token {SAMPLE_LENGTH} of two random inputs, N(0, 1), seeds {seed + 1} and {seed + 2}",
-        condition=1.0,
+        condition=float(moment.nstates),  # of orthonormal eigenvectors
         series=tuple(series),
     )
 

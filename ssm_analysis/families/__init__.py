@@ -11,8 +11,8 @@ from ssm_analysis.families.base import Features as Features
 from ssm_analysis.families.base import SelectiveFamily as SelectiveFamily
 from ssm_analysis.families.base import TimeInvariantFamily as TimeInvariantFamily
 
-ORDER = ("s4", "s4d", "s5", "lru", "s6", "rg_lru")
-"""The order of the paper's Table 1; families that it does not review follow in alphabetical order."""
+PAPER = ("s4", "s4d", "s5", "lru", "s6", "rg_lru")
+"""The families of the paper's Table 1, in its order; others follow in alphabetical order."""
 
 
 class _Families(dict[str, Family]):
@@ -25,7 +25,7 @@ class _Families(dict[str, Family]):
 def _discover() -> _Families:
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     found = {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
-    rank = {name: i for i, name in enumerate(ORDER)}
+    rank = {name: i for i, name in enumerate(PAPER)}
     return _Families({name: found[name] for name in sorted(found, key=lambda name: (rank.get(name, len(rank)), name))})
 
 
