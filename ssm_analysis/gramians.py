@@ -251,7 +251,7 @@ def _unbounded(A: Array) -> Bool[Array, "*batch"]:
 def _squares(A: Array) -> Iterator[Array]:
     """A, A^2, A^4, ... of stable A, until ||A^(2^k)||^2 is below the rounding of a sum that begins with 1."""
     xp = array_namespace(A)
-    while float(xp.max(xp.abs(stop_gradient(A)))) * A.shape[-1] > NEGLIGIBLE:
+    while bool(xp.any(xp.abs(stop_gradient(A)) * A.shape[-1] > NEGLIGIBLE)):
         yield A
         A = xp.matmul(A, A)
 
@@ -291,7 +291,7 @@ def _diagonal_factor(sys: DiagonalSSM, scale: Float[Array, "*batch n"]) -> Array
     return multi_input_factor(sys.log_poles, sys.B, scale)
 
 
-def _pair_product(sys: RealDiagonalSSM) -> Float[Array, "*batch 2n 2n"]:
+def _pair_product(sys: RealDiagonalSSM) -> Float[Array, "*batch k k"]:
     """L_Q^T L_P of the real system in real coordinates: Re sum_i (b c)_i psi_i psi_i^T over one of each pair."""
     psi = pair_functions(to_complex(sys.log_poles), _residue_size(sys))
     residue = sys.B * sys.xp.matrix_transpose(sys.C)

@@ -106,8 +106,8 @@ def _modes(init: str, N: int, n_ssm: int, rng: np.random.Generator) -> dict[str,
     if init == "legs":
         lam, V = normal_part("legs", N)
         projected = np.conj(V.T) @ hippo("legs", N)[1]
-        frequency = frequency - lam.imag
-        B = B * (projected.real + 1j * np.clip(projected.imag, -B_CLIP, B_CLIP))
+        frequency = frequency - np.imag(lam)
+        B = B * (np.real(projected) + 1j * np.clip(np.imag(projected), -B_CLIP, B_CLIP))
     elif init == "random":
         frequency = np.exp(rng.standard_normal((n_ssm, n)))
     else:

@@ -99,8 +99,8 @@ def init(
         fan_in = d_state if C_init == "trunc_standard_normal" else d_model * d_state
         C = complex_normal(rng, (d_model, d_state), 2 / fan_in) @ V
     params = {
-        "Lambda_re": lam.real,
-        "Lambda_im": lam.imag,
+        "Lambda_re": np.real(lam),
+        "Lambda_im": np.imag(lam),
         "B": np.conj(V.T) @ real_B,
         "C": C,
         "D": rng.standard_normal(d_model),

@@ -6,6 +6,14 @@ r"""S6, the selective layer of Mamba: step, input and output weights depend on t
 The state is discretised exactly, the input by Euler: the official code does so, while the paper states zero-order hold.
 The gate SiLU(z) and the output projection that follow are not part of the recurrence.
 
+Its relatives change how r, B and C come about, nothing else:
+
+============  ================================================================================================================
+Falcon-Mamba  r, B and C are divided by their root mean squares: mixer_rms_eps
+Jamba         the same with learned weights: mixer_rms_eps (its rms_norm_eps), and the three layernorm.weight below
+Zamba         heads of d_inner / heads channels, each with r, B and C from its own channels: names and shapes of its own below
+============  ================================================================================================================
+
 Glossary
 --------
 d_model           features that enter the mixer
@@ -18,12 +26,19 @@ conv1d.weight (d_inner, 1, d_conv), conv1d.bias         short convolution
 x_proj.weight (dt_rank + 2 d_state, d_inner), x_proj.bias   rows: r, B, C
 dt_proj.weight (d_inner, dt_rank), dt_proj.bias         step before softplus
 
+dt_layernorm.weight (dt_rank), b_layernorm.weight (d_state), c_layernorm.weight (d_state)   Jamba alone
+
+In Zamba x_proj_weight (heads, dt_rank + 2 d_state, d_inner/heads), dt_proj_weight (heads, d_inner/heads, dt_rank) and
+dt_proj_bias (heads, d_inner/heads) stand for those with a dot, A_log and D have heads in front, (heads, d_inner/heads, d_state)
+and (heads, d_inner/heads), and the rows of in_proj.weight alternate between x and z.
+
 The biases of in_proj (``bias=True`` in the official implementation), conv1d and x_proj (ports to other libraries) may be missing.
 
 References
 ----------
 Gu, Dao, Mamba, arXiv 2312.00752, Algorithm 2; names and defaults as in the official implementation. The near-unit
-initialisation A = -1/2 is the ablation that the companion code of arXiv 2403.16899 leaves as a comment.
+initialisation A = -1/2 is the ablation that the companion code of arXiv 2403.16899 leaves as a comment. Falcon-Mamba
+(arXiv 2410.05355), Jamba (arXiv 2403.19887) and Zamba (arXiv 2405.16712) as in Hugging Face transformers.
 """
 
 import math
@@ -40,19 +55,32 @@ from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence
 from ssm_analysis.xp import Array, array_namespace, double, to_numpy
 
-SHAPES = {
-    "A_log": "d_inner d_state",
-    "D": "d_inner",
+IN_FRONT = {
     "in_proj.weight": "2*d_inner d_model",
     "in_proj.bias": "2*d_inner",
     "conv1d.weight": "d_inner 1 d_conv",
     "conv1d.bias": "d_inner",
+}
+NORMS = {"dt_layernorm.weight": "dt_rank", "b_layernorm.weight": "d_state", "c_layernorm.weight": "d_state"}
+SHAPES = {
+    "A_log": "d_inner d_state",
+    "D": "d_inner",
+    **IN_FRONT,
     "x_proj.weight": "dt_rank+2*d_state d_inner",
     "x_proj.bias": "dt_rank+2*d_state",
     "dt_proj.weight": "d_inner dt_rank",
     "dt_proj.bias": "d_inner",
+    **NORMS,
 }
-OPTIONAL = ("in_proj.bias", "conv1d.bias", "x_proj.bias")
+ZAMBA_SHAPES = {
+    "A_log": "heads channels d_state",
+    "D": "heads channels",
+    **IN_FRONT,
+    "x_proj_weight": "heads dt_rank+2*d_state channels",
+    "dt_proj_weight": "heads channels dt_rank",
+    "dt_proj_bias": "heads channels",
+}
+OPTIONAL = ("in_proj.bias", "conv1d.bias", "x_proj.bias", *NORMS)
 A_INITS = ("s4d_real", "near_unit")
 STEP_FLOOR = 1e-4
 """Smallest initial step, ``dt_init_floor`` of the official implementation."""
@@ -99,7 +127,7 @@ def init(
         return rng.uniform(-1, 1, shape) / math.sqrt(fan_in)
 
     rates = np.arange(1, d_state + 1.0) if A_init == "s4d_real" else np.full(d_state, 0.5)
-    step = np.maximum(np.exp(log_uniform(rng, dt_min, dt_max, (d_inner,))), STEP_FLOOR)
+    step_bias = initial_step_bias(rng, dt_min, dt_max, d_inner)
     params = {
         "A_log": np.tile(np.log(rates), (d_inner, 1)),
         "D": np.ones(d_inner),
@@ -108,12 +136,25 @@ def init(
         "conv1d.bias": linear((d_inner,), d_conv),
         "x_proj.weight": linear((dt_rank + 2 * d_state, d_inner), d_inner),
         "dt_proj.weight": linear((d_inner, dt_rank), dt_rank),
-        "dt_proj.bias": step + np.log(-np.expm1(-step)),  # softplus^-1
+        "dt_proj.bias": step_bias,
     }
-    return initialised("s6", params, conv_padding="causal", dt_offset=0.0)
+    return initialised("s6", params, conv_padding="causal", dt_offset=0.0, mixer_rms_eps=None)
 
 
-def along(params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "causal", dt_offset: float = 0.0) -> DiagonalLTV:
+def initial_step_bias(rng: np.random.Generator, dt_min: float, dt_max: float, count: int) -> Float[np.ndarray, " count"]:
+    """softplus^-1 of steps that are log-uniform on [dt_min, dt_max] and at least STEP_FLOOR."""
+    step = np.maximum(np.exp(log_uniform(rng, dt_min, dt_max, (count,))), STEP_FLOOR)
+    return step + np.log(-np.expm1(-step))
+
+
+def along(
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    conv_padding: str = "causal",
+    dt_offset: float = 0.0,
+    mixer_rms_eps: float | None = None,
+) -> DiagonalLTV:
     """The d_inner systems of the layer along ``u``: batch shape (d_inner,), one input and output each.
 
     Parameters
@@ -126,62 +167,120 @@ def along(params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "
         ``causal``, or ``same`` for bidirectional variants whose convolution is centred.
     dt_offset
         Added to the step behind softplus; 0 in the official implementation.
+    mixer_rms_eps
+        r, B and C are divided by their root mean squares, with this added under the root; None: they are not. In the
+        configuration of Jamba its name is ``rms_norm_eps``. Both have 1e-6 by default.
     """
-    return recurrence(params, u, conv_padding=conv_padding, dt_offset=dt_offset).system()
+    return recurrence(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps).system()
 
 
-def recurrence(params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "causal", dt_offset: float = 0.0) -> DiagonalRecurrence:
+def recurrence(
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    conv_padding: str = "causal",
+    dt_offset: float = 0.0,
+    mixer_rms_eps: float | None = None,
+) -> DiagonalRecurrence:
     """As `along`, read out after the update as in the paper: what a trainable layer runs."""
-    xp = array_namespace(*params.values())
-    x = core_input(params, u, conv_padding=conv_padding, dt_offset=dt_offset)[..., 0]
-    rank, n = params["dt_proj.weight"].shape[1], params["A_log"].shape[1]
-    selected = xp.matmul(x, xp.matrix_transpose(params["x_proj.weight"])) + params.get("x_proj.bias", 0.0)
-    r, B, C = selected[:, :rank], selected[:, rank : rank + n], selected[:, rank + n : rank + 2 * n]
-    step = xp.matmul(r, xp.matrix_transpose(params["dt_proj.weight"])) + params["dt_proj.bias"]
+    x = core_input(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps)[..., 0]
+    xp, p = array_namespace(x), _by_head(params)
+    heads, channels, n = p["A_log"].shape
+    length, rank = x.shape[0], p["dt_proj.weight"].shape[-1]
+    by_head = xp.moveaxis(xp.reshape(x, (length, heads, channels)), 1, 0)
+    selected = xp.matmul(by_head, xp.matrix_transpose(p["x_proj.weight"])) + p.get("x_proj.bias", 0.0)
+    r, B, C = selected[..., :rank], selected[..., rank : rank + n], selected[..., rank + n : rank + 2 * n]
+    if mixer_rms_eps is not None:
+        r, B, C = (_rms_normalised(v, mixer_rms_eps) * p.get(name, 1.0) for v, name in zip((r, B, C), NORMS, strict=True))
+    step = xp.matmul(r, xp.matrix_transpose(p["dt_proj.weight"])) + p["dt_proj.bias"][:, None, :]
     delta = apply_transform("softplus", step) + dt_offset
-    log_poles, B = euler_input(-xp.exp(params["A_log"]), B[:, None, :, None], delta[..., None])
-    return DiagonalRecurrence(log_poles=log_poles, B=B, C=C[:, None, None, :], D=params["D"][:, None, None])
+    delta, B, C = (xp.moveaxis(v, 1, 0)[..., None] for v in (delta, B, C))  # (l, heads, channels or n, 1)
+    log_poles, B = euler_input(-xp.exp(p["A_log"]), B[:, :, None, :, :], delta)
+    C = xp.broadcast_to(xp.matrix_transpose(C)[:, :, None, :, :], (length, heads, channels, 1, n))  # with one head it stays a view
+    log_poles, B, C = (xp.reshape(v, (length, heads * channels, *v.shape[3:])) for v in (log_poles, B, C))
+    return DiagonalRecurrence(log_poles=log_poles, B=B, C=C, D=xp.reshape(p["D"], (-1, 1, 1)))
 
 
 def core_input(
-    params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "causal", dt_offset: float = 0.0
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    conv_padding: str = "causal",
+    dt_offset: float = 0.0,
+    mixer_rms_eps: float | None = None,
 ) -> Float[Array, "l d_inner 1"]:
     """x = SiLU(conv(W_in u)), what drives the recurrence."""
-    xp, d_inner = array_namespace(*params.values()), _checked(params, u)["d_inner"]
-    x = xp.matmul(u, xp.matrix_transpose(params["in_proj.weight"][:d_inner, :]))
-    if "in_proj.bias" in params:
-        x = x + params["in_proj.bias"][:d_inner]
-    x = depthwise(x, params["conv1d.weight"][:, 0, :], params.get("conv1d.bias"), padding=conv_padding)
+    _check(params, u, conv_padding, mixer_rms_eps)
+    xp, p = array_namespace(*params.values()), _by_head(params)
+    x = xp.matmul(u, xp.matrix_transpose(p["in_proj.weight"])) + p.get("in_proj.bias", 0.0)
+    x = depthwise(x, p["conv1d.weight"][:, 0, :], p.get("conv1d.bias"), padding=conv_padding)
     return (x * apply_transform("sigmoid", x))[..., None]
 
 
 def reference(
-    params: Params, u: Float[Array, "l d_model"], *, conv_padding: str = "causal", dt_offset: float = 0.0
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    conv_padding: str = "causal",
+    dt_offset: float = 0.0,
+    mixer_rms_eps: float | None = None,
 ) -> Float[np.ndarray, "l d_inner 1"]:
-    """The recurrence, token by token."""
-    _checked(params, u)
-    p = {name: to_numpy(double(x)) for name, x in params.items()}
-    L, (d_inner, n), K = u.shape[0], p["A_log"].shape, p["conv1d.weight"].shape[2]
+    """The recurrence, token by token and head by head."""
+    _check(params, u, conv_padding, mixer_rms_eps)
+    p = {name: to_numpy(double(v)) for name, v in _by_head(params).items()}
+    L, (heads, channels, n), K = u.shape[0], p["A_log"].shape, p["conv1d.weight"].shape[2]
     ahead = 0 if conv_padding == "causal" else K - 1 - (K - 1) // 2
-    x_in = (to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0))[:, :d_inner]
-    x_in = np.concatenate([np.zeros((K - 1, d_inner)), x_in, np.zeros((ahead, d_inner))])
-    h, y = np.zeros((d_inner, n)), np.empty((L, d_inner, 1))
+    x_in = to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0)
+    x_in = np.concatenate([np.zeros((K - 1, heads * channels)), x_in, np.zeros((ahead, heads * channels))])
+
+    def normalised(v: np.ndarray, name: str) -> np.ndarray:
+        return v if mixer_rms_eps is None else v / np.sqrt(np.mean(v**2) + mixer_rms_eps) * p.get(name, 1.0)
+
+    h, y = np.zeros((heads, channels, n)), np.empty((L, heads, channels))
     for k in range(L):
         window = x_in[k + ahead : k + ahead + K]  # the last K inputs, up to `ahead` tokens ahead
         x = np.sum(p["conv1d.weight"][:, 0].T * window, axis=0) + p.get("conv1d.bias", 0.0)
-        x = x / (1 + np.exp(-x))
-        r, B, C = np.split(p["x_proj.weight"] @ x + p.get("x_proj.bias", 0.0), [p["dt_proj.weight"].shape[1], -n])
-        delta = np.log1p(np.exp(p["dt_proj.weight"] @ r + p["dt_proj.bias"])) + dt_offset
-        h = np.exp(-delta[:, None] * np.exp(p["A_log"])) * h + delta[:, None] * B * x[:, None]
-        y[k, :, 0] = h @ C + p["D"] * x
-    return y
+        x = (x / (1 + np.exp(-x))).reshape(heads, channels)
+        for i in range(heads):
+            selected = p["x_proj.weight"][i] @ x[i] + p.get("x_proj.bias", 0.0)
+            r, B, C = map(normalised, np.split(selected, [p["dt_proj.weight"].shape[2], -n]), NORMS)
+            delta = np.log1p(np.exp(p["dt_proj.weight"][i] @ r + p["dt_proj.bias"][i])) + dt_offset
+            h[i] = np.exp(-delta[:, None] * np.exp(p["A_log"][i])) * h[i] + delta[:, None] * B * x[i][:, None]
+            y[k, i] = h[i] @ C + p["D"][i] * x[i]
+    return y.reshape(L, -1, 1)
 
 
-def _checked(params: Params, u: Array) -> dict[str, int]:
-    """The sizes of the glossary."""
-    sizes = check_params("s6", params, SHAPES, optional=OPTIONAL)
+def _by_head(params: Params) -> dict[str, Array]:
+    """Mamba's names, heads as axis 0 of what belongs to one (Mamba has one of them), and of in_proj the rows of x alone."""
+    if "x_proj_weight" in params:
+        p = {name.replace("_proj_", "_proj."): x for name, x in params.items()}
+        return p | {name: x[::2, ...] for name, x in p.items() if name.startswith("in_proj.")}
+    p, d_inner = dict(params), params["D"].shape[0]
+    p |= {name: p[name][None, ...] for name in ("A_log", "D", "x_proj.weight", "dt_proj.weight", "dt_proj.bias")}
+    return p | {name: x[:d_inner, ...] for name, x in p.items() if name.startswith("in_proj.")}
+
+
+def _rms_normalised(x: Float[Array, "*batch n"], eps: float) -> Float[Array, "*batch n"]:
+    """x / sqrt(mean(x^2) + eps)."""
+    xp = array_namespace(x)
+    return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)
+
+
+def _check(params: Params, u: Array, conv_padding: str, mixer_rms_eps: float | None) -> None:
+    check_choice("conv_padding", conv_padding, ("causal", "same"))
+    if mixer_rms_eps is not None and not 0 <= mixer_rms_eps < math.inf:
+        raise ValueError(f"mixer_rms_eps must be None or a number from 0 on, got {mixer_rms_eps!r}")
+    zamba = [name for name in params if name not in SHAPES and name in ZAMBA_SHAPES]
+    sizes = check_params("s6", params, ZAMBA_SHAPES if zamba else SHAPES, optional=OPTIONAL)
+    if zamba and sizes["heads"] * sizes["channels"] != sizes["d_inner"]:
+        got = f"{sizes['heads']} heads of {sizes['channels']} channels"
+        raise ValueError(f"the heads of an S6 must cover its width d_inner = {sizes['d_inner']}, got {got}")
+    norms = [name for name in NORMS if name in params]
+    if norms and len(norms) < len(NORMS):
+        raise KeyError(f"an S6 with layer norms needs all of {', '.join(NORMS)}, got {', '.join(norms)}")
+    if norms and mixer_rms_eps is None:
+        raise ValueError(f"an S6 with {', '.join(NORMS)} needs mixer_rms_eps (Jamba's rms_norm_eps, by default 1e-6), got None")
     check_input(u, sizes["d_model"])
-    return sizes
 
 
 FAMILY = SelectiveFamily(

@@ -91,7 +91,7 @@ def draw_disk(
 
         _, ax = plt.subplots(figsize=(4.2, 6.0), layout="constrained")
     turn = np.exp(1j * np.linspace(0, 2 * np.pi, 513))
-    ax.plot(turn.real, turn.imag, color="0.2", linewidth=1.0, zorder=1)
+    ax.plot(np.real(turn), np.imag(turn), color="0.2", linewidth=1.0, zorder=1)
     ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     ax.axvline(0, color="0.85", linewidth=0.6, zorder=0)
     on_real_axis = _all_real(series)
@@ -100,12 +100,12 @@ def draw_disk(
         if on_real_axis:  # points of two colours would cover each other: a rug, one colour above the axis, the next below
             tick = (1 if i % 2 == 0 else -1) * (0.09 + 0.05 * (i // 2))
             other = -tick if len(series) == 1 else 0
-            ax.vlines(points.z.real, other, tick, color=color, linewidth=0.8, alpha=_fade(len(points.angle)), rasterized=True, zorder=2)
+            ax.vlines(np.real(points.z), other, tick, color=color, linewidth=0.8, alpha=_fade(len(points.angle)), rasterized=True, zorder=2)
         else:
-            _scatter(ax, points.z.real, points.z.imag, color, (-reach, reach), (-reach, reach))
+            _scatter(ax, np.real(points.z), np.imag(points.z), color, (-reach, reach), (-reach, reach))
         lost = points.z[points.margin <= 0]
         if len(lost):
-            ax.plot(lost.real, lost.imag, "x", color=ALARM, markersize=4, zorder=3)
+            ax.plot(np.real(lost), np.imag(lost), "x", color=ALARM, markersize=4, zorder=3)
     ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
     if reach < 3:
         ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
@@ -143,7 +143,7 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
         else:
             _scatter(ax, x[ok], np.log10(margin[ok]), color, limits, (np.log10(nearest), 0.0), log_y=True)
         if not np.all(ok):  # an empty line that is not clipped would confuse the layout
-            ax.plot(x[~ok], np.full(np.sum(~ok), nearest), "x", color=ALARM, markersize=4, clip_on=False, zorder=5)
+            ax.plot(x[~ok], np.full(len(order) - np.count_nonzero(ok), nearest), "x", color=ALARM, markersize=4, clip_on=False, zorder=5)
     lost = sum(int(np.sum(p.margin <= 0)) for p in series)
     if lost:
         ax.text(0.01, 0.94, f"× {lost} with |λ| ≥ 1", color=ALARM, fontsize="x-small", va="top", transform=ax.transAxes)
@@ -155,7 +155,8 @@ def _rim_axes(ax: "Axes", nearest: float, xlabel: str) -> None:
     ax.set(xlabel=xlabel, ylabel="1 − |λ|")
     ax.grid(True, which="major", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-    decades = np.arange(0, -np.log10(nearest) + 0.5, 2 if nearest > 1e-9 else 4)
+    span = -np.log10(nearest)
+    decades = np.arange(0, span + 0.5, 2 * np.ceil(span / 8))  # 2 for the usual 6 decades, at most five labels for any
     ax.set_yticks(10.0**-decades)
     ax.minorticks_off()
     right = ax.secondary_yaxis("right")

@@ -49,8 +49,7 @@ class System(ABC):
             self._check_values(name, x)
             axes = x.shape[x.ndim - len(self.AXES[name]) :]
             object.__setattr__(self, name, freeze(array_namespace(x).broadcast_to(x, (*shape, *axes))))
-        _check_dt(self.dt)
-        object.__setattr__(self, "dt", float(self.dt))
+        object.__setattr__(self, "dt", _checked_dt(self.dt))
 
     def _check_values(self, name: str, x: Array) -> None:
         if not all_finite(x):
@@ -103,7 +102,8 @@ class System(ABC):
     def _batch_index(self, index: Any) -> tuple[Any, ...]:
         """The index over the batch axes with a closing ellipsis, so that it never reaches into a system."""
         parts: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
-        parts = tuple(self.xp.asarray(p, device=device(self.B)) if isinstance(p, list) and p else p for p in parts)
+        # lists and foreign arrays become arrays of the library: each library reads those of others in its own way
+        parts = tuple(self.xp.asarray(p, device=device(self.B)) if _is_many(p) else p for p in parts)
         given = sum(_axes_taken(p) for p in parts if p is not None and not isinstance(p, EllipsisType))
         missing = len(self.batch_shape) - given
         if missing < 0:
@@ -163,20 +163,26 @@ def check_arrays(arrays: dict[str, Array]) -> None:
         raise ValueError(f"{', '.join(arrays)} must lie on one device, got {devices}")
 
 
+def _is_many(part: Any) -> bool:
+    return bool(part) if isinstance(part, list) else getattr(part, "ndim", 0) > 0
+
+
 def _axes_taken(part: Any) -> int:
     """How many batch axes one part of an index uses up: a mask as many as it has itself."""
     mask = is_array(part) and array_namespace(part).isdtype(part.dtype, "bool")
     return part.ndim if mask else 1
 
 
-def _check_dt(dt: object) -> None:
+def _checked_dt(dt: object) -> float:
     if not isinstance(dt, Real) or isinstance(dt, bool):
         raise TypeError(f"dt must be a number, the sampling period (1 for one token), got {dt!r}")
-    if not (math.isfinite(dt) and dt > 0):
+    period = float(dt)
+    if not (math.isfinite(period) and period > 0):
         raise ValueError(
             f"dt must be a positive sampling period, got {dt}; a continuous-time model is first "
             "discretised (see ssm_analysis.discretization)"
         )
+    return period
 
 
 def check_library(sys: System, name: str, x: Array) -> None:
