@@ -73,7 +73,8 @@ class Reduction:
         All Hankel singular values of the stable part of the given system, decreasing, accurate to 1e-16 of the largest;
         `hsv` has small ones to their own size.
     error_bound
-        2 sum of the ``hsv`` left out, an upper bound of ||G - G_r||_inf.
+        2 sum of the ``hsv`` left out, an upper bound of ||G - G_r||_inf up to rounding: a pole stored to 1e-16 changes G by
+        1e-16 / (1 - |lambda|) of its size.
     condition
         ||T|| ||T^+|| of the balancing projection, dimensionless: by so much rounding errors of the state may be amplified.
     """

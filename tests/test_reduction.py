@@ -23,7 +23,8 @@ from tests.systems_table import STABLE, UNSTABLE, in_torch, random_fields
 
 BALANCED = [balanced_truncation, singular_perturbation]
 MODAL = [modal_truncation, modal_singular_perturbation]
-CIRCLE = np.exp(1j * np.linspace(-np.pi, np.pi, 801))
+CIRCLE = np.exp(1j * np.linspace(-np.pi, np.pi, 161))
+FINE = np.exp(1j * np.linspace(-np.pi, np.pi, 801))
 DEFECTIVE = {"dense_jordan", "dense_shift_register", "dense_batch"}
 """No diagonal form, or (a batch) not the same number of real poles everywhere."""
 
@@ -93,8 +94,8 @@ def test_measured_error_is_the_norm_of_the_difference(f, name):
         assert measured.shape == sys.batch_shape
         assert np.all(measured <= result.error_bound * (1 + 1e-9))
         # a grid of spacing d misses at most (d/2)^2/2 of the curvature of a peak as wide as 1 - |lambda| >= 0.03
-        np.testing.assert_allclose(measured, peak(sys, result.system), rtol=1e-2)
-        assert np.all(measured >= peak(sys, result.system) * (1 - 1e-9))
+        np.testing.assert_allclose(measured, peak(sys, result.system, FINE), rtol=1e-2)
+        assert np.all(measured >= peak(sys, result.system, FINE) * (1 - 1e-9))
 
 
 @pytest.mark.parametrize("f", BALANCED)
@@ -106,7 +107,7 @@ def test_bound_on_random_systems(f, seed, n, m, p, complex_):
     sys = StateSpace(A=A, B=rng.normal(size=(n, m)), C=rng.normal(size=(p, n)), D=rng.normal(size=(p, m)))
     for order in range(1, rank(sys) + 1):
         result = f(sys, order=order)
-        assert peak(sys, result.system, CIRCLE[::8]) <= result.error_bound * (1 + 1e-9) + 1e-9 * size(sys)
+        assert peak(sys, result.system, CIRCLE[::2]) <= result.error_bound * (1 + 1e-9) + 1e-9 * size(sys)
 
 
 @pytest.mark.parametrize("name", STABLE)
@@ -341,8 +342,8 @@ def test_against_pymor(rng):
     model = LTIModel.from_matrices(*(np.array(getattr(whole, name)) for name in "ABCD"), sampling_time=1)
     reduced = BTReductor(model).reduce(6)
     result = balanced_truncation(sys, order=6)
-    G = np.array([reduced.transfer_function.eval_tf(z) for z in CIRCLE[::50]])
-    np.testing.assert_allclose(result.system(CIRCLE[::50]), G, rtol=1e-7, atol=1e-8)
+    G = np.array([reduced.transfer_function.eval_tf(z) for z in CIRCLE[::10]])
+    np.testing.assert_allclose(result.system(CIRCLE[::10]), G, rtol=1e-7, atol=1e-8)
     np.testing.assert_allclose(result.hsv, model.hsv(), rtol=1e-8)
 
 
@@ -354,7 +355,7 @@ def test_error_against_itself_and_against_nothing(name):
     sys = STABLE[name]
     assert np.all(reduction_error(sys, sys) <= 1e-13 * size(sys))
     nothing = StateSpace(A=np.zeros((1, 1)), B=np.zeros((1, sys.ninputs)), C=np.zeros((sys.noutputs, 1)), D=np.zeros_like(sys.D))
-    np.testing.assert_allclose(reduction_error(sys, nothing), size(sys), rtol=1e-2)
+    np.testing.assert_allclose(reduction_error(sys, nothing), peak(sys, nothing, FINE), rtol=1e-2)
     np.testing.assert_allclose(reduction_error(nothing, sys), reduction_error(sys, nothing), rtol=1e-9)
 
 
