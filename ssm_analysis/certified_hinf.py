@@ -36,6 +36,8 @@ def peak_bounds(sys: LTI, theta: PerSystem, *, rtol: float) -> tuple[PerSystem, 
     rtol
         Relative distance of the bounds at which arcs are no longer halved.
     """
+    if not len(theta):
+        return theta, theta
     whole = all_modes(sys)
     fields = {name: to_numpy(getattr(whole, name)) for name in whole.AXES}
     proved = np.array(True)

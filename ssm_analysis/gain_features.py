@@ -39,8 +39,9 @@ FLAT = 1e-12
 """Relative slope per radian below which a gain counts as level: rounding has no other sign."""
 PROMINENCE = 1e-9
 """Of the largest gain: a local maximum must rise so far above its surroundings. Rounding makes smaller ones."""
-HALVINGS = 50
-"""Of an interval between two frequencies of the grid: to the last bit of a frequency above 1e-2 rad."""
+HALVINGS = 26
+"""Of an interval between two frequencies of the grid, to 1.5e-8 of it: at a turning point the gain is then off by the square
+of that, and at a band edge one step of Newton's rule follows, which squares it too."""
 
 Angles = Float[Array, "batch k"]
 
@@ -97,9 +98,10 @@ def dcgain(sys: LTI) -> Inexact[Array, "*batch p m"]:
 def bandwidth(sys: LTI, *, drop_db: float = -3.0) -> Float[Array, "*batch"]:
     """First frequency, rad/token, where the gain has dropped by ``drop_db`` from that at frequency 0.
 
-    Same as ``control.bandwidth``, for a batch, and for negative gains at frequency 0, with which that one compares the
-    magnitude and so always answers infinity. Infinite where the gain never drops so far; NaN where it is 0 at frequency
-    0, or the system is not stable. Of a system whose kernel is not real only positive frequencies are looked at.
+    What ``control.bandwidth`` is for continuous time, for a batch; of a discrete system it evaluates G(i omega) instead of
+    G(e^{i omega dt}) (version 0.10.2), and it compares with the signed gain at frequency 0, so that it answers infinity where
+    that is negative. Infinite here where the gain never drops so far; NaN where it is 0 at frequency 0, or the system is not
+    stable. Of a kernel that is not real only positive frequencies are looked at.
 
     Raises
     ------
@@ -118,27 +120,17 @@ def bandwidth(sys: LTI, *, drop_db: float = -3.0) -> Float[Array, "*batch"]:
     if not drop_db < 0:
         raise ValueError(f"drop_db must be negative (decibels), got {drop_db}")
     safe, growing = made_stable(in_double(sys))
-    whole = flattened(all_modes(safe))
-    xp, data = sys.xp, whole.map(stop_gradient)
+    xp, whole = sys.xp, flattened(all_modes(safe))
     level = 10 ** (drop_db / 20) * xp.abs(dcgain(whole)[..., 0])
-    edge = stop_gradient(level)
-    grid, height = _curve(flattened(safe).map(stop_gradient))
-    below = height < edge
-    index = xp.argmax(xp.astype(below, xp.float64), axis=-1, keepdims=True)
-    high = xp.take_along_axis(grid, index, axis=-1)
-    low = xp.take_along_axis(grid, xp.where(index > 0, index - 1, index), axis=-1)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        under = gain(data, middle) < edge
-        low, high = xp.where(under, low, middle), xp.where(under, middle, high)
-    # one step of Newton's rule for gain^2 = level^2 changes nothing but brings in the gradient
-    slope = gain_slope(data, high)
-    falls = slope < 0
-    excess = (gain(whole, high) ** 2 - level**2) / 2
-    found = high - xp.where(falls, excess, xp.zeros_like(excess)) / xp.where(falls, slope, xp.ones_like(slope))
-    answer = xp.where(xp.any(below, axis=-1), found[..., 0] / sys.dt, xp.full_like(found[..., 0], math.inf))
-    answer = xp.reshape(xp.where(edge[..., 0] > 0, answer, xp.full_like(answer, math.nan)), sys.batch_shape)
-    return xp.where(growing, xp.full_like(answer, math.nan), answer)
+    edge = _first_below(flattened(safe).map(stop_gradient), stop_gradient(level))
+    some = xp.isfinite(edge)
+    # one step of Newton's rule for gain^2 = level^2, which brings in the gradient too
+    at = xp.where(some, edge, xp.zeros_like(edge))
+    slope = gain_slope(whole.map(stop_gradient), at)
+    excess = xp.where(slope < 0, gain(whole, at) ** 2 - level**2, xp.zeros_like(slope))
+    edge = xp.where(some, at - excess / (2 * xp.where(slope < 0, slope, xp.ones_like(slope))), edge) / sys.dt
+    edge = xp.reshape(xp.where(level > 0, edge, xp.full_like(edge, math.nan)), sys.batch_shape)
+    return xp.where(growing, xp.full_like(edge, math.nan), edge)
 
 
 def resonances(sys: LTI, count: int = 3) -> Resonances:
@@ -156,10 +148,9 @@ def resonances(sys: LTI, count: int = 3) -> Resonances:
     --------
     >>> from ssm_analysis.gain_features import resonances
     >>> one = np.ones((1, 1))
-    >>> sys = RealDiagonalSSM(log_poles=np.asarray([-1e-3 + 1j]), B=one, C=one, D=0 * one)
-    >>> peak = resonances(sys, 1)
-    >>> peak.frequency.round(6), peak.gain.round(3)
-    (array([1.]), array([500.25]))
+    >>> peak = resonances(DiagonalSSM(log_poles=np.asarray([-1e-3 + 1j]), B=one, C=one, D=0 * one), 1)
+    >>> peak.frequency.round(6), peak.gain.round(3)  # 1 / (1 - |lambda|)
+    (array([1.]), array([1000.5]))
     """
     _check_siso(sys, "resonances")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
@@ -178,8 +169,7 @@ def resonances(sys: LTI, count: int = 3) -> Resonances:
 def _settled(sys: StateSpace) -> Inexact[Array, "*batch n m"]:
     """(1 - A)^{-1} B."""
     pencil = eye(sys.nstates, like=sys.A) - sys.A
-    B = sys.B if is_complex(sys.B) == is_complex(pencil) else to_complex(sys.B)
-    pencil = pencil if is_complex(sys.B) == is_complex(pencil) else to_complex(pencil)
+    pencil, B = (pencil, sys.B) if is_complex(pencil) == is_complex(sys.B) else (to_complex(pencil), to_complex(sys.B))
     try:
         return sys.xp.linalg.solve(pencil, B)
     except (ValueError, RuntimeError) as error:  # what numpy's and torch's LinAlgError are
@@ -191,17 +181,36 @@ def _settled(sys: StateSpace) -> Inexact[Array, "*batch n m"]:
         ) from error
 
 
+def _first_below(sys: LTI, level: Float[Array, "batch 1"]) -> Float[Array, "batch 1"]:
+    """The first angle where the gain falls through ``level``; infinite where it never does."""
+    xp, whole = sys.xp, all_modes(sys)
+    grid, height = _curve(sys)
+    below = height < level
+    index = xp.argmax(xp.astype(below, xp.int64), axis=-1, keepdims=True)
+    high = xp.take_along_axis(grid, index, axis=-1)
+    low = xp.take_along_axis(grid, xp.where(index > 0, index - 1, index), axis=-1)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        under = gain(whole, middle) < level
+        low, high = xp.where(under, low, middle), xp.where(under, middle, high)
+    return xp.where(xp.any(below, axis=-1, keepdims=True), high, xp.full_like(high, math.inf))
+
+
 def _curve(sys: LTI) -> tuple[Angles, Angles]:
     """Ascending angles in [0, pi] that follow the poles and hold all turning points of the gain; and the gain there."""
-    xp, whole = sys.xp, all_modes(sys)
+    xp = sys.xp
     if isinstance(sys, StateSpace):
+        whole = sys
         grid, height = _dense_grid(sys, half=True)
         rise = height[..., 1:] - height[..., : height.shape[-1] - 1]
         rise = xp.where(xp.abs(rise) > FLAT * height[..., 1:], rise, xp.zeros_like(rise))
     else:
+        whole = all_modes(sys)
         grid, height, rise = _diagonal_grid(whole, _wider(sys.log_poles), half=True)
         rise = xp.where(xp.abs(rise) > FLAT * height**2, rise, xp.zeros_like(rise))
     turns = _turning_points(whole, grid, rise)
+    if not turns.shape[-1]:
+        return grid, height
     grid, height = xp.concat([grid, turns], axis=-1), xp.concat([height, _in_blocks(gain, whole, turns)], axis=-1)
     order = xp.argsort(grid, axis=-1)
     return xp.take_along_axis(grid, order, axis=-1), xp.take_along_axis(height, order, axis=-1)
@@ -215,14 +224,14 @@ def _wider(mu: Inexact[Array, "batch n"]) -> Inexact[Array, "batch m"]:
     return xp.reshape(complex_from(-width, imag(mu)[..., None] + 0 * width), (mu.shape[0], -1))
 
 
-def _turning_points(sys: DiagonalSSM | StateSpace, grid: Angles, rise: Float[Array, "batch s"]) -> Angles:
+def _turning_points(sys: DiagonalSSM | StateSpace, grid: Angles, rise: Float[Array, "batch s"]) -> Float[Array, "batch t"]:
     """Where the slope changes its sign between two neighbours with slopes of opposite sign, or, where ``rise`` are the
     differences of neighbouring gains, between three."""
     xp, pairs = sys.xp, rise.shape[-1] - 1
     change = xp.astype(rise[..., :pairs] * rise[..., 1:] < 0, xp.int64)
     some = xp.argsort(change, axis=-1, descending=True)[..., : int(xp.max(xp.sum(change, axis=-1)))]
     low, high, up = (xp.take_along_axis(x[..., :pairs], some, axis=-1) for x in (grid, grid[..., grid.shape[-1] - pairs :], rise))
-    for _ in range(HALVINGS if some.shape[-1] else 0):
+    for _ in range(HALVINGS if low.shape[-1] else 0):
         middle = (low + high) / 2
         before = _in_blocks(gain_slope, sys, middle) * up > 0
         low, high = xp.where(before, middle, low), xp.where(before, high, middle)
@@ -230,15 +239,22 @@ def _turning_points(sys: DiagonalSSM | StateSpace, grid: Angles, rise: Float[Arr
 
 
 def _highest(height: Float[np.ndarray, "batch k"], count: int) -> Int[np.ndarray, "batch c"]:
-    """Indices of the ``count`` highest local maxima, the highest first; -1 where there are fewer."""
-    from scipy.signal import find_peaks
+    """Indices of the ``count`` highest local maxima, the highest first; -1 where there are fewer.
 
+    Between two maxima, and somewhere else, the gain must be lower than the lower one: where angles of the grid coincide,
+    rounding makes several of one.
+    """
     found = np.full((len(height), count), -1)
-    for i, h in enumerate(height):
-        padded = np.pad(h, 1, constant_values=np.min(h))  # so that the ends can be maxima
-        peaks = find_peaks(padded, prominence=PROMINENCE * np.max(h))[0] - 1
-        best = peaks[np.argsort(-h[peaks], kind="stable")][:count]
-        found[i, : len(best)] = best
+    for row, h in zip(found, height, strict=True):
+        floor, padded, chosen = PROMINENCE * np.max(h), np.pad(h, 1, constant_values=-1.0), []
+        tops = np.flatnonzero((h >= padded[:-2]) & (h >= padded[2:]))
+        for i in tops[np.argsort(-h[tops], kind="stable")]:
+            valleys = [np.min(h)] + [np.min(h[min(i, j) : max(i, j)]) for j in chosen]
+            if max(valleys) < h[i] - floor:
+                chosen.append(i)
+            if len(chosen) == count:
+                break
+        row[: len(chosen)] = chosen
     return found
 
 

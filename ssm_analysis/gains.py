@@ -1,10 +1,10 @@
 r"""The gain sigma_max(G(e^{i theta})) and its slope, at angles of its own for each system of a batch.
 
 `frequency_response` takes one grid for all systems, and forms z - lambda by subtraction. Near a light pole that
-cancels; here it is -z e with e = expm1(log(lambda) - i theta), and with rho = |lambda|, g = rho - 1 and
-t = tan((theta - arg(lambda)) / 2)
+cancels; here it is -z e with e = expm1(log(lambda) - i theta), and with rho = |lambda|, g = rho - 1 and the sine s and
+cosine c of (theta - arg(lambda)) / 2
 
-    1/e = (g - (1 + rho) t^2 + 2i rho t) / (g^2 + (1 + rho)^2 t^2),
+    1/e = (g c^2 - (1 + rho) s^2 + 2i rho s c) / (g^2 c^2 + (1 + rho)^2 s^2),
 
 where every sum has terms of one sign. In these letters
 
@@ -24,6 +24,9 @@ FEW = 16
 """With at most this many pairs of an input and an output, G comes from the n residues c_i b_i by one matrix product."""
 POWERS = 8
 """Steps of the power iteration that estimates sigma_max from below; on a grid 10 % are enough."""
+
+TINY = 2.0**-1022
+"""Smallest normal double."""
 
 S = TypeVar("S", bound=LTI)
 Angles = Float[Array, "*batch k"]
@@ -81,7 +84,7 @@ def survey(sys: DiagonalSSM, theta: Angles) -> Float[Array, "*batch 2 k"]:
 
     G is never formed where it has many entries.
     """
-    xp, z, q = sys.xp, on_circle(theta)[..., None], resolvent(sys.log_poles, theta)
+    xp, z, q = sys.xp, on_circle(theta)[..., None], _fast_resolvent(sys.log_poles, theta)
     if sys.ninputs * sys.noutputs == 1:
         r = residues(sys)
         G, derivative = sys.D[..., :, 0] - (conj(z) * matmul(q, r))[..., 0], -1j * (conj(z) * matmul(q * q, r))[..., 0]
@@ -121,18 +124,32 @@ def response_and_derivative(sys: DiagonalSSM | StateSpace, theta: Angles) -> tup
     if isinstance(sys, StateSpace):
         C, X = sys.C[..., None, :, :], _solved(sys, theta, sys.B[..., None, :, :])
         return matmul(C, X) + D, -1j * z * matmul(C, _solved(sys, theta, X))
-    q = resolvent(sys.log_poles, theta)
+    q = _fast_resolvent(sys.log_poles, theta)
     return D - conj(z) * _between(sys, q), -1j * conj(z) * _between(sys, q * q)
 
 
 def resolvent(mu: Inexact[Array, "*batch n"], theta: Angles) -> Complex[Array, "*batch k n"]:
-    """1 / expm1(mu - i theta), accurate to the distance of e^{i theta} from each pole."""
+    """1 / expm1(mu - i theta), accurate to the distance of e^{i theta} from each pole; differentiable."""
     xp = array_namespace(mu, theta)
-    rho, growth = xp.exp(real(mu))[..., None, :], xp.expm1(real(mu))[..., None, :]
-    t = xp.tan((theta / 2)[..., :, None] - (imag(mu) / 2)[..., None, :])
+    rho, growth, half = _pole_rows(mu, theta)
+    s, c = xp.sin(half), xp.cos(half)
+    scale = 1 / ((growth * c) ** 2 + ((1 + rho) * s) ** 2)
+    return complex_from((growth * c * c - (1 + rho) * s * s) * scale, 2 * rho * s * c * scale)
+
+
+def _fast_resolvent(mu: Inexact[Array, "*batch n"], theta: Angles) -> Complex[Array, "*batch k n"]:
+    """The same numbers from one tangent, three times as fast; derivatives drown where the tangent is large."""
+    rho, growth, half = _pole_rows(mu, theta)
+    t = array_namespace(mu, theta).tan(half)
     square = t * t
     scale = 1 / (growth * growth + (1 + rho) ** 2 * square)
     return complex_from((growth - (1 + rho) * square) * scale, 2 * rho * t * scale)
+
+
+def _pole_rows(mu: Array, theta: Array) -> tuple[Array, Array, Array]:
+    """|lambda|, |lambda| - 1 and (theta - arg(lambda)) / 2."""
+    xp, decay = array_namespace(mu), real(mu)[..., None, :]
+    return xp.exp(decay), xp.expm1(decay), (theta / 2)[..., :, None] - (imag(mu) / 2)[..., None, :]
 
 
 def on_circle(theta: Angles) -> Complex[Array, "*batch k"]:
@@ -163,4 +180,4 @@ def _any_vector(m: int, *, like: Array) -> Complex[Array, " m"]:
 
 def _unit(v: Array) -> Array:
     """v / ||v||, and 0 for 0."""
-    return v / (array_namespace(v).linalg.vector_norm(v, axis=-1, keepdims=True) + np.finfo(np.float64).tiny)
+    return v / (array_namespace(v).linalg.vector_norm(v, axis=-1, keepdims=True) + TINY)

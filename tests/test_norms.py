@@ -1,5 +1,6 @@
 """H2 norm, and what holds between the norms."""
 
+import array_api_strict as strict
 import control
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from ssm_analysis.gramians import hankel_norm, hsv
 from ssm_analysis.l1 import l1_norm
 from ssm_analysis.norms import h2_norm, hinf_norm
 from ssm_analysis.time_responses import markov_parameters
+from ssm_analysis.xp import to_numpy
 from tests.systems_table import STABLE, TIME_VARYING, UNSTABLE, in_torch, random_fields
 
 MODERATE = [name for name in STABLE if "light_damping" not in name]
 NORMS = {"h2": h2_norm, "hinf": hinf_norm, "hankel": hankel_norm, "l1": l1_norm}
-NOT_LIGHT = {name: sys for name, sys in STABLE.items() if "light_damping" not in name}
 
 
 @pytest.mark.parametrize("name", MODERATE)
@@ -33,9 +34,7 @@ def test_h2_against_slycot(name):
 def test_h2_of_a_small_difference():
     """Two systems whose poles differ by 1e-9: the Gramian alone has no correct digit."""
     mu, step = np.array([-0.01 + 0.5j]), 1e-9j
-    difference = DiagonalSSM(
-        log_poles=np.concatenate([mu, mu + step]), B=np.ones((2, 1)), C=np.array([[1.0, -1.0]]), D=np.zeros((1, 1))
-    )
+    difference = DiagonalSSM(log_poles=np.concatenate([mu, mu + step]), B=np.ones((2, 1)), C=np.array([[1.0, -1.0]]), D=np.zeros((1, 1)))
     size, k = np.exp(-0.01), np.arange(1, 40000)
     expected = 2 * np.sqrt(np.sum(size ** (2 * k) * np.sin(k * 0.5e-9) ** 2))  # |l^k - l'^k| = 2 |l|^k sin(k step / 2)
     np.testing.assert_allclose(h2_norm(difference), expected, rtol=1e-7)
@@ -90,6 +89,18 @@ def test_torch_gives_the_same_numbers(name, system):
     found = NORMS[name](in_torch(STABLE[system]))
     assert isinstance(found, torch.Tensor)
     np.testing.assert_allclose(found.numpy(), NORMS[name](STABLE[system]), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize(
+    "system", ["complex_batch", "complex_mimo", "diagonal_real_siso", "realpart_siso", "realpart_mimo", "dense_mimo", "dense_complex"]
+)
+def test_the_array_api_standard_is_enough(name, system):
+    sys = STABLE[system]
+    with strict.ArrayAPIStrictFlags(api_version="2025.12", data_dependent_shapes=False):  # the first with linalg.eigvals
+        found = NORMS[name](sys.map(lambda x: strict.asarray(np.array(x))))
+        assert type(found).__module__.startswith("array_api_strict")
+        np.testing.assert_allclose(to_numpy(found), NORMS[name](sys), rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", NORMS)
