@@ -5,6 +5,7 @@ nor step range, seed and sample inputs, so each panel states its own.
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +132,7 @@ def _selective(layer: Layer, d_model: int, seed: int) -> InitialEigenvalues:
 def _setting(family: Family, channels: tuple[int, ...], states: int, seed: int) -> str:
     """The words under the title: sizes, and the ranges that the initialisation draws from by default."""
     default = _defaults(family)
-    words = [f"{channels[0]} channels"] if channels else []
+    words = [f"{math.prod(channels)} channels"] if channels else []
     words.append(f"N = {states}")
     if "dt_min" in default:
         words.append(f"Δ in [{default['dt_min']:g}, {default['dt_max']:g}]")

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import ssm_analysis
 from ssm_analysis import FAMILIES
+from ssm_analysis.families import PAPER
 from ssm_analysis.cli import main, save
 from ssm_analysis.initialisation import initial_eigenvalues
 
@@ -70,7 +71,7 @@ def test_the_picture_has_the_format_of_its_name(capsys, suffix):
 def test_by_default_every_family_is_drawn_here(capsys):
     assert main(["figure", *SMALL]) == 0
     out = capsys.readouterr().out
-    assert all(family.title in out for family in FAMILIES.values())
+    assert all(FAMILIES[name].title in out for name in PAPER)
     assert contents() == ["unit_disk.png"]
 
 
@@ -80,7 +81,7 @@ def test_the_table_cuts_nothing_off(capsys):
     assert "…" not in "".join(lines)
     (head,) = (line for line in lines if line.startswith("family"))
     assert head.split() == ["family", "max", "|λ|", "1-|λ|", "time", "c.", "half-life", "share", "of", ">10", ">100", ">1k", ">10k"]
-    assert sum(bool(re.search(r" modes +\d", line)) for line in lines) == len(FAMILIES) + 2  # two inputs of S6 and of RG-LRU
+    assert sum(bool(re.search(r" modes +\d", line)) for line in lines) == len(PAPER) + 2  # two inputs of S6 and of RG-LRU
     (s4,) = (line for line in lines if line.startswith("S4 "))
     assert len(s4.split()) == 10
     assert sum(line.split()[:1] == ["residues"] and line.count("–") == 4 for line in lines) == 1  # of S4
@@ -102,7 +103,7 @@ def test_json_holds_what_is_drawn(capsys):
     assert main(["figure", *SMALL, "--seed", "3", "--json", "--out", "a.svg"]) == 0
     data = strictly(capsys.readouterr().out)
     assert {key: data[key] for key in ("d_model", "d_state", "seed", "file")} == {"d_model": 2, "d_state": 4, "seed": 3, "file": "a.svg"}
-    assert [entry["family"] for entry in data["families"]] == list(FAMILIES)
+    assert [entry["family"] for entry in data["families"]] == list(PAPER)
     for entry, panel in zip(data["families"], initial_eigenvalues(d_model=2, d_state=4, seed=3), strict=True):
         assert entry["setting"] == panel.setting
         assert entry["matrix"] == panel.matrix
