@@ -1,7 +1,7 @@
 """Curves of responses, Hankel singular values and memory: single lines for few channels, a band and its median for many."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -45,9 +45,8 @@ def bode(omega: Array, response: Array, *, ax: "Axes | None" = None, label: str 
     with np.errstate(divide="ignore"):
         gain = 20 * np.log10(np.abs(G))
     _curves(ax, w, gain, label)
-    lower = next((child for child in ax.child_axes if child.get_label() == "phase"), None)
-    if lower is None:
-        lower = ax.inset_axes((0.0, -0.62, 1.0, 0.5), label="phase", sharex=ax)
+    hanging: list[Any] = [child for child in ax.child_axes if child.get_label() == "phase"]
+    lower = hanging[0] if hanging else ax.inset_axes((0.0, -0.62, 1.0, 0.5), label="phase", sharex=ax)
     _curves(lower, w, np.unwrap(np.angle(G), axis=-1) / math.pi, None)
     if np.all(w > 0):
         ax.set_xscale("log")
