@@ -36,6 +36,7 @@ from ssm_analysis.memory_curves import delay_fidelity as delay_fidelity
 from ssm_analysis.memory_curves import effective_order as effective_order
 from ssm_analysis.memory_curves import memory_function as memory_function
 from ssm_analysis.modal_reduction import ModalReduction as ModalReduction
+from ssm_analysis.modal_reduction import modal_gains as modal_gains
 from ssm_analysis.modal_reduction import modal_singular_perturbation as modal_singular_perturbation
 from ssm_analysis.modal_reduction import modal_truncation as modal_truncation
 from ssm_analysis.modes import decay_rates as decay_rates

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Complex, Float, Inexact
 
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
@@ -257,6 +256,8 @@ Resolvents = Callable[[Array], tuple[Operator, Operator]]
 def grid_epsilon(A: Inexact[Array, "n n"], z: Complex[Array, "g"]) -> Float[Array, "g"]:
     """sigma_min(z - A) of one matrix at many points, by inverse Lanczos on its Schur form; 0 at a computed eigenvalue."""
     xp = array_namespace(A)
+    import scipy.linalg  # here, since importing it takes as long as all the rest of the package
+
     T = xp.asarray(scipy.linalg.schur(to_numpy(A), output="complex")[0], device=device(A))
     hit = xp.any(z == xp.linalg.diagonal(T)[:, None], axis=0)
     beside = xp.where(hit, z + 2 * xp.max(xp.abs(T)) + 1, z)  # anywhere but at an eigenvalue

@@ -1,6 +1,7 @@
 """One thread per process, derandomised hypothesis, a seeded generator, names for doctests."""
 
 import os
+from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -16,6 +17,10 @@ mpl.use("agg")
 torch.set_num_threads(1)
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+collect_ignore = ["benchmarks", *(p.name for p in Path(__file__).parent.glob("*.py") if not p.name.startswith(("test_", "conftest")))]
+"""What the tests share holds no tests of its own."""
 
 
 @pytest.fixture

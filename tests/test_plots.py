@@ -1,6 +1,5 @@
 """What is in the pictures, read back from the artists; nobody has to look."""
 
-import time
 from pathlib import Path
 
 import matplotlib as mpl
@@ -121,9 +120,7 @@ def test_a_hundred_thousand_eigenvalues_are_a_density(rng):
     angle = rng.uniform(0, 2 * np.pi, 100_000)
     z = np.sqrt(rng.uniform(0.01, 1, 100_000)) * np.exp(1j * angle)
     z[: len(z) // 2] = 0.3 * z[: len(z) // 2]
-    start = time.perf_counter()
     ax = drawn(unit_disk(z, ax=own_axes()))
-    assert time.perf_counter() - start < 5
     (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
     assert not dots(ax)
     alpha = np.asarray(mesh.get_facecolor())[:, 3].reshape(200, 200)
