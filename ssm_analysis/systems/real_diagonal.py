@@ -10,7 +10,7 @@ from ssm_analysis.systems.dense import StateSpace
 from ssm_analysis.systems.diagonal import DIAGONAL_AXES, DIAGONAL_HINTS, DiagonalSSM, read_before
 from ssm_analysis.systems.realification import block_form, conjugate_form
 from ssm_analysis.systems.transfer import partial_fractions, residues, transfer_at
-from ssm_analysis.xp import Array, is_complex, matmul, real, to_complex
+from ssm_analysis.xp import Array, is_complex, matmul, real
 
 if TYPE_CHECKING:
     import control
@@ -73,9 +73,8 @@ class RealDiagonalSSM(System):
 
     def strictly_proper(self, z: Complex[Array, " f"]) -> Complex[Array, "*batch f p m"]:
         """(C (z - Lambda)^{-1} B + conj(C (conj z - Lambda)^{-1} B)) / 2 at many points, in 64 bits."""
-        xp, poles, W = self.xp, to_complex(self.poles()), to_complex(residues(self)) / 2
-        G = partial_fractions(xp.concat([poles, xp.conj(poles)], axis=-1), xp.concat([W, xp.conj(W)], axis=-2), z)
-        return xp.reshape(G, (*G.shape[:-1], self.noutputs, self.ninputs))
+        G = partial_fractions(self.poles(), residues(self) / 2, z, conjugates=True)
+        return self.xp.reshape(G, (*G.shape[:-1], self.noutputs, self.ninputs))
 
     def expand(self) -> DiagonalSSM:
         """The same system with both modes of each pair written out; modes that are real stay single.

@@ -37,12 +37,20 @@ def residues(sys: System) -> Inexact[Array, "*batch n pm"]:
 
 
 def partial_fractions(
-    poles: Inexact[Array, "*batch n"], W: Inexact[Array, "*batch n pm"], z: Complex[Array, " f"]
+    poles: Inexact[Array, "*batch n"], W: Inexact[Array, "*batch n pm"], z: Complex[Array, " f"], *, conjugates: bool = False
 ) -> Complex[Array, "*batch f pm"]:
-    """sum_i W[i] / (z - lambda_i); infinite at a pole, unless the residues there are 0 or cancel."""
-    xp, batch, n = array_namespace(poles), tuple(poles.shape[:-1]), poles.shape[-1]
-    poles, W = xp.reshape(to_complex(poles), (-1, n)), xp.reshape(to_complex(W), (-1, n, W.shape[-1]))
-    part = _with_poles if _may_meet(poles, z) else _fractions
+    """sum_i W[i] / (z - lambda_i); infinite at a pole, unless the residues there are 0 or cancel.
+
+    With ``conjugates`` the terms conj(W[i]) / (z - conj(lambda_i)) are added.
+    """
+    xp, poles, W = array_namespace(poles), to_complex(poles), to_complex(W)
+    part = _pairs if conjugates else _fractions
+    if _may_meet(poles, z):
+        part = _with_poles
+        if conjugates:
+            poles, W = xp.concat([poles, xp.conj(poles)], axis=-1), xp.concat([W, xp.conj(W)], axis=-2)
+    batch, n = tuple(poles.shape[:-1]), poles.shape[-1]
+    poles, W = xp.reshape(poles, (-1, n)), xp.reshape(W, (-1, n, W.shape[-1]))
     systems, points = max(1, BLOCK // max(1, n * z.shape[0])), max(1, BLOCK // n)
     rows = []
     for i in range(0, max(1, poles.shape[0]), systems):
@@ -65,6 +73,14 @@ def dense_fractions(
 
 def _fractions(poles: Array, W: Array, z: Array) -> Array:
     return matmul(1 / (z[:, None] - poles[:, None, :]), W)
+
+
+def _pairs(poles: Array, W: Array, z: Array) -> Array:
+    """One division for both of a pair: 1/p = q/(p q) and 1/q = p/(p q) with p = z - lambda, q = z - conj(lambda)."""
+    conj = array_namespace(poles).conj
+    p, q = z[:, None] - poles[:, None, :], z[:, None] - conj(poles)[:, None, :]
+    r = 1 / (p * q)
+    return matmul(q * r, W) + matmul(p * r, conj(W))
 
 
 def _with_poles(poles: Array, W: Array, z: Array) -> Array:

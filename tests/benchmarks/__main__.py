@@ -21,7 +21,8 @@ def main() -> None:
         if name != "growth":
             print(f"{name} ...", file=sys.stderr)
             rows += measure(names[name]())
-    print(as_table(rows))
+    if rows:
+        print(as_table(rows))
     if "growth" in arguments.jobs:
         print()
         print(growth.table())

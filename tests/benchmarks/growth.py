@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,11 @@ def table() -> str:
     for axis, (sizes, _) in AXES.items():
         for size in sizes:
             answer = subprocess.run(
-                [sys.executable, "-m", "benchmarks.growth", axis, str(size)], capture_output=True, text=True, check=True, cwd="tests"
+                [sys.executable, "-m", "benchmarks.growth", axis, str(size)],
+                capture_output=True,
+                text=True,
+                check=True,
+                cwd=Path(__file__).parents[1],
             )
             seconds, memory = answer.stdout.split()
             lines.append(f"| {axis} | {size:,} | {float(seconds):.3g} | {float(memory):.0f} |")
