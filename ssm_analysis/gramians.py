@@ -313,4 +313,4 @@ def _balancing(sys: DiagonalSSM) -> Float[Array, "*batch n"]:
     b, c = xp.linalg.vector_norm(stop_gradient(sys.B), axis=-1), xp.linalg.vector_norm(stop_gradient(sys.C), axis=-2)
     zero = (b == 0) | (c == 0)
     one = xp.ones_like(b)
-    return xp.where(zero, one, xp.sqrt(xp.where(zero, one, c) / xp.where(zero, one, b)))
+    return xp.where(zero, one, xp.sqrt(c) / xp.sqrt(xp.where(zero, one, b)))

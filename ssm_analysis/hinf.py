@@ -1,6 +1,6 @@
 r"""Search for the peak of the frequency response: the angle theta where sigma_max(G(e^{i theta})) is largest.
 
-A grid that follows the poles, arg(lambda) +- {0, 1/2, 1, 2} (1 - |lambda|), is joined to an even one, and the slope
+A grid that follows the poles, arg(lambda) +- {0, 1/2, 1, 2, 4} (1 - |lambda|), is joined to an even one, and the slope
 is followed from its highest local maxima. An even grid alone misses sharp peaks: 1024 angles were up to 36 % low on
 fresh S4D layers.
 """
@@ -177,8 +177,9 @@ def _climbed(sys: DiagonalSSM | StateSpace, left: Angles, right: Angles) -> Angl
         middle = (lo + hi) / 2
         s = _in_blocks(gain_slope, sys, middle)
         bracketed = (s_lo > 0) & (s_hi < 0)
-        scale = xp.sqrt(s * s - xp.where(bracketed, s_lo * s_hi, -xp.ones_like(s)))
-        previous, theta = theta, xp.where(bracketed, middle + (hi - lo) / 2 * s / scale, middle)
+        scale = xp.sqrt(xp.where(bracketed, s * s - s_lo * s_hi, xp.ones_like(s)))
+        jump = (hi - lo) / 2 * s / xp.where(scale > 0, scale, xp.ones_like(s))  # slopes below 1e-154 have no square
+        previous, theta = theta, xp.where(bracketed, middle + jump, middle)
         bracket = _cut(_cut(bracket, middle, s), theta, _in_blocks(gain_slope, sys, theta))
         if bool(xp.all(xp.abs(theta - previous) <= SMALL * reach)):
             break
@@ -203,7 +204,7 @@ def _even(count: int, *, half: bool, like: Float[Array, "*batch n"]) -> Angles:
 def _folded(theta: Angles, *, half: bool) -> Angles:
     """The same angle in (-pi, pi], or in [0, pi] where theta and -theta count as one."""
     xp = array_namespace(theta)
-    theta = -(xp.remainder(math.pi - theta, 2 * math.pi) - math.pi)
+    theta = theta - 2 * math.pi * xp.ceil((theta - math.pi) / (2 * math.pi))  # exactly itself where nothing is to do
     return xp.abs(theta) if half else theta
 
 

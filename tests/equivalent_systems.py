@@ -31,6 +31,16 @@ def in_strict(sys):
     return sys.map(lambda x: strict.asarray(np.array(x)))
 
 
+def in_single(sys):
+    """The same system rounded to 32 bits."""
+    return sys.map(lambda x: x.astype(np.complex64 if np.iscomplexobj(x) else np.float32))
+
+
+def lifted(sys):
+    """The same numbers in 64 bits: what every analysis answers for a system in 32."""
+    return sys.map(lambda x: x.astype(np.complex128 if np.iscomplexobj(x) else np.float64))
+
+
 def scaled(sys, seed=1):
     """The states multiplied by numbers of very different sizes, complex where the system is."""
     rng = np.random.default_rng(seed)

@@ -41,6 +41,7 @@ INDICES = {
     "mask_2d": np.arange(12).reshape(4, 3) % 5 == 0,
     "mask_3d": np.arange(24).reshape(4, 3, 2) % 5 == 0,
     "mask_3d_list": (np.arange(24).reshape(4, 3, 2) % 5 == 0).tolist(),
+    "mask_2d_last": (..., np.arange(6).reshape(3, 2) % 4 == 0),
     "mask_2d_list_last": (..., (np.arange(6).reshape(3, 2) % 4 == 0).tolist()),
     "mask_2d_and_int": (np.arange(12).reshape(4, 3) % 5 == 0, 1),
 }

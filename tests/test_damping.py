@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.damping import Damping, damp
 from ssm_analysis.discretization import bilinear, zero_order_hold
-from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_strict
+from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted
 from tests.systems_table import INVARIANT, TIME_VARYING, in_torch
 
 NAMES = [field.name for field in fields(Damping)]
@@ -194,6 +194,13 @@ def test_a_batch_answers_member_by_member(name):
     for index in np.ndindex(sys.batch_shape):
         for column in NAMES:
             np.testing.assert_allclose(getattr(table, column)[index], getattr(damp(sys[index]), column), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["complex_siso", "diagonal_real_siso", "realpart_siso", "dense_siso"])
+def test_32_bits_are_lifted_first(name):
+    single = in_single(INVARIANT[name])
+    for column in NAMES:
+        np.testing.assert_array_equal(getattr(damp(single), column), getattr(damp(lifted(single)), column))
 
 
 @pytest.mark.parametrize("column", ["magnitude", "damping", "natural_frequency", "oscillation", "time_constant"])

@@ -15,7 +15,7 @@ from ssm_analysis.gain_features import bandwidth, dcgain, resonances
 from ssm_analysis.norms import hinf_norm
 from ssm_analysis.responses import transfer_function
 from ssm_analysis.time_responses import step_response
-from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_strict, transposed, twins
+from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted, transposed, twins
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, UNSTABLE, in_torch
 
 ONE = np.ones((1, 1))
@@ -259,6 +259,13 @@ def test_bandwidth_laws(name):
     for index in np.ndindex(sys.batch_shape):
         np.testing.assert_allclose(want[index], bandwidth(sys[index]), rtol=1e-11)
     assert np.all((bandwidth(sys, drop_db=-1.0) <= want) | np.isnan(want))
+
+
+@pytest.mark.parametrize("name", ["complex_siso", "diagonal_real_siso", "realpart_siso", "dense_siso"])
+def test_32_bits_are_lifted_first(name):
+    single = in_single(STABLE[name])
+    for f in (dcgain, bandwidth, lambda sys: resonances(sys).gain, lambda sys: resonances(sys).frequency):
+        np.testing.assert_array_equal(f(single), f(lifted(single)))
 
 
 @pytest.mark.parametrize("name", ["complex_siso", "diagonal_real_siso", "realpart_batch", "diagonal_real_batch"])

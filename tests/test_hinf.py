@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slycot
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response
@@ -42,12 +42,20 @@ def legs(n, delta, rng, *, turned):
 
 
 @given(st.floats(-30, -1e-13), st.floats(-3.1, 3.1))
+@example(-0.625, 1.7e-154)
 def test_one_complex_mode(decay, angle):
     """1/(z - l) peaks at arg(l), on one branch only, at 1 / (1 - |l|)."""
     peak = hinf_peak(one_mode(decay + 1j * angle))
     np.testing.assert_allclose(peak.gain, 1 / -math.expm1(decay), rtol=1e-13)
     if decay > -5:
         np.testing.assert_allclose(peak.omega, angle, atol=1e-6 * -math.expm1(decay))
+
+
+@pytest.mark.parametrize("damping", [1e-10, 1e-13])
+@pytest.mark.parametrize("angle", [-3.1, -0.3, 0.0, 1e-3, 2.9])
+def test_very_light_damping(damping, angle):
+    """The angle of the pole is itself a double; one rounding of it is a good part of the width of the peak."""
+    np.testing.assert_allclose(hinf_norm(one_mode(-damping + 1j * angle)), 1 / -math.expm1(-damping), rtol=1e-12)
 
 
 @pytest.mark.parametrize("damping", [1e-2, 1e-5, 1e-8, 1e-12])

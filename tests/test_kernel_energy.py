@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.kernel_energy import energy_beyond, horizon, kernel_energy
 from ssm_analysis.time_responses import markov_parameters
-from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_strict, permuted, side_by_side, transposed, twins
+from tests.equivalent_systems import (
+    DIFFERENTIABLE,
+    gradients_are_right,
+    in_single,
+    in_strict,
+    lifted,
+    permuted,
+    side_by_side,
+    transposed,
+    twins,
+)
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, UNSTABLE, in_torch
 
 ONE = np.ones((1, 1))
@@ -193,6 +203,13 @@ def test_libraries_agree(name):
         assert isinstance(found, torch.Tensor)
         np.testing.assert_allclose(found.numpy(), want, rtol=1e-11, atol=1e-15)
         np.testing.assert_allclose(np.asarray(f(in_strict(sys))), want, rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["complex_mimo", "diagonal_real_siso", "realpart_siso", "dense_mimo"])
+def test_32_bits_are_lifted_first(name):
+    single = in_single(STABLE[name])
+    for f in (kernel_energy, horizon, lambda sys: energy_beyond(sys, LAGS)):
+        np.testing.assert_array_equal(f(single), f(lifted(single)))
 
 
 @pytest.mark.parametrize("name", [name for name in INVARIANT if INVARIANT[name].batch_shape])

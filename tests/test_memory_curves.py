@@ -13,7 +13,7 @@ from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace, sim
 from ssm_analysis.kernel_energy import kernel_energy
 from ssm_analysis.memory_curves import delay_fidelity, effective_order, memory_function
 from ssm_analysis.time_responses import markov_parameters
-from tests.equivalent_systems import gradients_are_right, in_strict, permuted, rotated, scaled, transposed, twins
+from tests.equivalent_systems import gradients_are_right, in_single, in_strict, lifted, permuted, rotated, scaled, transposed, twins
 from tests.systems_table import STABLE, TIME_VARYING, UNSTABLE, in_torch, matrices
 
 ONE = np.ones((1, 1))
@@ -208,6 +208,13 @@ def test_libraries_agree(name):
     version = "2025.12" if isinstance(sys, StateSpace) else "2024.12"  # the first with eigenvalues
     with array_api_strict.ArrayAPIStrictFlags(api_version=version):
         np.testing.assert_allclose(np.asarray(memory_function(in_strict(sys), 20)), want, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["complex_siso", "diagonal_real_siso", "realpart_siso", "dense_siso"])
+def test_32_bits_are_lifted_first(name):
+    single = in_single(STABLE[name])
+    for f in (lambda sys: memory_function(sys, 9), lambda sys: delay_fidelity(sys, 9), effective_order):
+        np.testing.assert_array_equal(f(single), f(lifted(single)))
 
 
 @pytest.mark.parametrize("name", [name for name in ONE_INPUT if STABLE[name].batch_shape])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response, poles, simulate
 from ssm_analysis.regularisers import h2_norm_squared, hankel_nuclear_norm, margin_penalty, modal_l1
 from ssm_analysis.time_responses import markov_parameters
-from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_strict, side_by_side, transposed, twins
+from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted, side_by_side, transposed, twins
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, UNSTABLE, in_torch
 
 ONE = np.ones((1, 1))
@@ -105,6 +105,13 @@ def test_libraries_agree(name, f):
     np.testing.assert_allclose(found.numpy(), want, rtol=rtol, atol=1e-13)
     if (f is not modal_l1 and f is not penalty) or not isinstance(sys, StateSpace):  # eigenvalues are not in the standard yet
         np.testing.assert_allclose(np.asarray(f(in_strict(sys))), want, rtol=rtol, atol=1e-13)
+
+
+@pytest.mark.parametrize("f", PENALTIES)
+@pytest.mark.parametrize("name", ["complex_mimo", "diagonal_real_siso", "realpart_siso", "dense_mimo"])
+def test_32_bits_are_lifted_first(name, f):
+    single = in_single(STABLE[name])
+    np.testing.assert_array_equal(f(single), f(lifted(single)))
 
 
 @pytest.mark.parametrize("f", PENALTIES)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace, simulate
 from ssm_analysis.gain_features import dcgain
 from ssm_analysis.time_responses import impulse_response, markov_parameters, step_response
-from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_strict, side_by_side, transposed, twins
+from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted, side_by_side, transposed, twins
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, in_torch, loop, matrices, random_fields
 
 RESPONSES = [markov_parameters, impulse_response, step_response]
@@ -131,11 +131,9 @@ def test_a_step_is_a_sum_of_impulses_and_settles_at_the_gain_at_frequency_0():
 
 @pytest.mark.parametrize("name", ["complex_siso", "realpart_mimo", "dense_mimo"])
 def test_32_bits_are_lifted_first(name):
-    sys = STABLE[name]
-    single = sys.map(lambda x: x.astype(np.complex64 if np.iscomplexobj(x) else np.float32))
-    lifted = single.map(lambda x: x.astype(np.complex128 if np.iscomplexobj(x) else np.float64))
+    single = in_single(STABLE[name])
     for f in RESPONSES:
-        np.testing.assert_array_equal(f(single, LENGTH), f(lifted, LENGTH))
+        np.testing.assert_array_equal(f(single, LENGTH), f(lifted(single), LENGTH))
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

@@ -102,8 +102,8 @@ class System(ABC):
     def _batch_index(self, index: Any) -> tuple[Any, ...]:
         """The index over the batch axes with a closing ellipsis, so that it never reaches into a system."""
         parts: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
-        # lists and foreign arrays become arrays of the library: each library reads those of others in its own way
-        parts = tuple(self.xp.asarray(p, device=device(self.B)) if _is_many(p) else p for p in parts)
+        # a list becomes an array, so that it is known whether it is a mask; torch reads nested lists in its own way
+        parts = tuple(self.xp.asarray(p, device=device(self.B)) if isinstance(p, list) and p else p for p in parts)
         given = sum(_axes_taken(p) for p in parts if p is not None and not isinstance(p, EllipsisType))
         missing = len(self.batch_shape) - given
         if missing < 0:
@@ -161,10 +161,6 @@ def check_arrays(arrays: dict[str, Array]) -> None:
     devices = {name: str(device(x)) for name, x in arrays.items()}
     if len(set(devices.values())) > 1:
         raise ValueError(f"{', '.join(arrays)} must lie on one device, got {devices}")
-
-
-def _is_many(part: Any) -> bool:
-    return bool(part) if isinstance(part, list) else getattr(part, "ndim", 0) > 0
 
 
 def _axes_taken(part: Any) -> int:
