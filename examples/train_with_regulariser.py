@@ -24,10 +24,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy, gelu
 
 from ssm_analysis import FAMILIES, RealDiagonalSSM, simulate
-from ssm_analysis.gramians import hsv
-from ssm_analysis.memory_curves import effective_order
-from ssm_analysis.reduction import balanced_truncation
-from ssm_analysis.regularisers import hankel_nuclear_norm
+from ssm_analysis.analyses.gramians import hsv
+from ssm_analysis.analyses.memory_curves import effective_order
+from ssm_analysis.analyses.reduction import balanced_truncation
+from ssm_analysis.analyses.regularisers import hankel_nuclear_norm
 from ssm_analysis.xp import to_numpy
 
 TOKENS, BLANK = 8, 8

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Inexact
 
+from ssm_analysis.analyses.memory import Memory, memory
+from ssm_analysis.analyses.spectrum import Spectrum
 from ssm_analysis.families import FAMILIES, PAPER, Family, SelectiveFamily
 from ssm_analysis.families.parameters import check_sizes, generator
 from ssm_analysis.layer import Layer
-from ssm_analysis.memory import Memory, memory
-from ssm_analysis.spectrum import Spectrum
 from ssm_analysis.xp import to_numpy
 
 SAMPLE_LENGTH = 32

@@ -11,8 +11,8 @@ from ssm_analysis.systems import LTI, DiagonalLTV
 from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array, is_complex, is_floating
 
 if TYPE_CHECKING:
+    from ssm_analysis.analyses.spectrum import Spectrum
     from ssm_analysis.families.base import Family, TimeInvariantFamily
-    from ssm_analysis.spectrum import Spectrum
 
 
 @dataclass(frozen=True, kw_only=True)

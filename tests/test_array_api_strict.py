@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ssm_analysis import DiagonalRecurrence, RealDiagonalSSM, StateSpace, frequency_response, simulate
+from ssm_analysis.analyses.kernels import kernel
 from ssm_analysis.discretization import bilinear, euler_input, zero_order_hold
-from ssm_analysis.kernels import kernel
 from ssm_analysis.systems.base import in_double
 from ssm_analysis.xp import to_numpy
 from tests.systems_table import INVARIANT, LENGTH, TIME_VARYING

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, arc_enclosures, certified_hinf
-from ssm_analysis.arc_enclosures import Enclosure, dense_arcs, matrix_arcs, proved_stable, scalar_arcs
-from ssm_analysis.gains import all_modes, gain
-from ssm_analysis.norms import hinf_bounds, hinf_norm
+from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
+from ssm_analysis.analyses import arc_enclosures, certified_hinf
+from ssm_analysis.analyses.arc_enclosures import Enclosure, dense_arcs, matrix_arcs, proved_stable, scalar_arcs
+from ssm_analysis.analyses.gains import all_modes, gain
+from ssm_analysis.analyses.norms import hinf_bounds, hinf_norm
 from tests.systems_table import STABLE, UNSTABLE, in_torch
 from tests.test_hinf import legs
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.damping import Damping, damp
+from ssm_analysis.analyses.damping import Damping, damp
 from ssm_analysis.discretization import bilinear, zero_order_hold
 from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted
 from tests.systems_table import INVARIANT, TIME_VARYING, in_torch

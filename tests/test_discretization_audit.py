@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM
-from ssm_analysis.damping import damp
+from ssm_analysis.analyses.damping import damp
+from ssm_analysis.analyses.discretization_audit import DiscretizationAudit, discretization_audit
+from ssm_analysis.analyses.gain_features import dcgain
 from ssm_analysis.discretization import bilinear, euler_input, zero_order_hold
-from ssm_analysis.discretization_audit import DiscretizationAudit, discretization_audit
-from ssm_analysis.gain_features import dcgain
 
 NAMES = [field.name for field in fields(DiscretizationAudit)]
 ONE = np.ones((1, 1))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from ssm_analysis.extended_precision import bilinear_log_pole, eigenvalues, enclose_eigenvalues, exact_matrix, nearest
+from ssm_analysis.analyses.extended_precision import bilinear_log_pole, eigenvalues, enclose_eigenvalues, exact_matrix, nearest
 
 
 def matched_error(found, wanted):
@@ -163,5 +163,5 @@ def test_working_precision_is_restored(rng):
 
 
 def test_import_does_not_load_flint():
-    code = "import sys, ssm_analysis, ssm_analysis.extended_precision, ssm_analysis.families.s4; sys.exit('flint' in sys.modules)"
+    code = "import sys, ssm_analysis, ssm_analysis.analyses.extended_precision, ssm_analysis.families.s4; sys.exit('flint' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

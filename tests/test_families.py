@@ -11,9 +11,9 @@ import torch
 
 import ssm_analysis.families as package
 from ssm_analysis import FAMILIES, Layer, simulate
+from ssm_analysis.analyses.modes import poles
+from ssm_analysis.analyses.responses import frequency_response
 from ssm_analysis.families import PAPER, Features, SelectiveFamily, TimeInvariantFamily
-from ssm_analysis.modes import poles
-from ssm_analysis.responses import frequency_response
 from tests.families_table import (
     FRESH,
     GRADIENTS,

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response
-from ssm_analysis.gain_features import bandwidth, dcgain, resonances
-from ssm_analysis.norms import hinf_norm
-from ssm_analysis.responses import transfer_function
-from ssm_analysis.time_responses import step_response
+from ssm_analysis.analyses.gain_features import bandwidth, dcgain, resonances
+from ssm_analysis.analyses.norms import hinf_norm
+from ssm_analysis.analyses.responses import transfer_function
+from ssm_analysis.analyses.time_responses import step_response
 from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted, transposed, twins
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, UNSTABLE, in_torch
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.gramians import (
+from ssm_analysis.analyses.gramians import (
     controllability_factor,
     controllability_gramian,
     gramian_factors,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM
-from ssm_analysis.gramians import controllability_factor, hsv
+from ssm_analysis.analyses.gramians import controllability_factor, hsv
 from tests.systems_table import in_torch
 
 

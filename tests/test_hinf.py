@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response
-from ssm_analysis.gains import gain, gain_slope, resolvent
-from ssm_analysis.norms import hinf_bounds, hinf_norm, hinf_peak
+from ssm_analysis.analyses.gains import gain, gain_slope, resolvent
+from ssm_analysis.analyses.norms import hinf_bounds, hinf_norm, hinf_peak
 from tests.systems_table import STABLE, UNSTABLE, in_torch, random_fields
 
 REAL = [name for name, sys in STABLE.items() if not sys.batch_shape and isinstance(sys, RealDiagonalSSM)]
@@ -170,7 +170,7 @@ def test_resolvent_where_tangents_are_infinite():
     "name", ["complex_siso", "complex_mimo", "realpart_siso", "realpart_mimo", "dense_siso", "dense_mimo", "dense_complex"]
 )
 def test_slope_is_the_derivative_of_half_the_square(name):
-    from ssm_analysis.gains import all_modes
+    from ssm_analysis.analyses.gains import all_modes
 
     sys, theta, step = all_modes(STABLE[name]), np.array([-1.3, 0.2, 2.9]), 1e-6
     difference = (gain(sys, theta + step) ** 2 - gain(sys, theta - step) ** 2) / (4 * step)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ssm_analysis import FAMILIES
+from ssm_analysis.analyses.memory import memory
 from ssm_analysis.families import PAPER
 from ssm_analysis.initialisation import SAMPLE_LENGTH, initial_eigenvalues, summary
-from ssm_analysis.memory import memory
 from ssm_analysis.report import initial_data
 from ssm_analysis.systems import DiagonalSSM
 from tests.families_table import fresh

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.kernel_energy import energy_beyond, horizon, kernel_energy
-from ssm_analysis.time_responses import markov_parameters
+from ssm_analysis.analyses.kernel_energy import energy_beyond, horizon, kernel_energy
+from ssm_analysis.analyses.time_responses import markov_parameters
 from tests.equivalent_systems import (
     DIFFERENTIABLE,
     gradients_are_right,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, simulate
-from ssm_analysis.l1 import l1_bounds, l1_norm
-from ssm_analysis.time_responses import markov_parameters
+from ssm_analysis.analyses.l1 import l1_bounds, l1_norm
+from ssm_analysis.analyses.time_responses import markov_parameters
 from tests.systems_table import STABLE, UNSTABLE, in_torch, random_fields
 
 DIAGONAL = [name for name, sys in STABLE.items() if name.startswith(("complex", "diagonal", "realpart")) and "light" not in name]

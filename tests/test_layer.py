@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ssm_analysis import FAMILIES, Assumption, Layer, RealDiagonalSSM, StateSpace
+from ssm_analysis.analyses.spectrum import diagonal_spectrum
 from ssm_analysis.layer import initialised
-from ssm_analysis.spectrum import diagonal_spectrum
 from ssm_analysis.systems import DiagonalLTV
 from tests.families_table import an_input, fresh, with_options
 from tests.systems_table import STABLE

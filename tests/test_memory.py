@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, memory, simulate
-from ssm_analysis.memory import LAGS
-from ssm_analysis.spectrum import Spectrum
+from ssm_analysis.analyses.memory import LAGS
+from ssm_analysis.analyses.spectrum import Spectrum
 from tests.families_table import an_input, fresh, trained
 from tests.systems_table import INVARIANT, STABLE, UNSTABLE, in_torch, matrices
 

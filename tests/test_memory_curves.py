@@ -10,9 +10,9 @@ import scipy.linalg
 import torch
 
 from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace, simulate
-from ssm_analysis.kernel_energy import kernel_energy
-from ssm_analysis.memory_curves import delay_fidelity, effective_order, memory_function
-from ssm_analysis.time_responses import markov_parameters
+from ssm_analysis.analyses.kernel_energy import kernel_energy
+from ssm_analysis.analyses.memory_curves import delay_fidelity, effective_order, memory_function
+from ssm_analysis.analyses.time_responses import markov_parameters
 from tests.equivalent_systems import gradients_are_right, in_single, in_strict, lifted, permuted, rotated, scaled, transposed, twins
 from tests.systems_table import STABLE, TIME_VARYING, UNSTABLE, in_torch, matrices
 

@@ -8,10 +8,11 @@ import pytest
 import scipy.linalg
 import torch
 
-from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, pseudospectra
-from ssm_analysis.nonnormality import eigenvalue_conditions, eigenvector_condition, kreiss_constant, transient_growth
-from ssm_analysis.numerical_range import numerical_abscissa, numerical_radius
-from ssm_analysis.pseudospectra import dplr_resolvent_norm, pseudospectrum, resolvent_norm, square_grid
+from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
+from ssm_analysis.analyses import pseudospectra
+from ssm_analysis.analyses.nonnormality import eigenvalue_conditions, eigenvector_condition, kreiss_constant, transient_growth
+from ssm_analysis.analyses.numerical_range import numerical_abscissa, numerical_radius
+from ssm_analysis.analyses.pseudospectra import dplr_resolvent_norm, pseudospectrum, resolvent_norm, square_grid
 from tests.systems_table import STABLE, UNSTABLE, in_torch
 
 DENSE = {name: sys for name, sys in STABLE.items() if isinstance(sys, StateSpace)}

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.gramians import hankel_norm, hsv
-from ssm_analysis.l1 import l1_norm
-from ssm_analysis.norms import h2_norm, hinf_norm
-from ssm_analysis.time_responses import markov_parameters
+from ssm_analysis.analyses.gramians import hankel_norm, hsv
+from ssm_analysis.analyses.l1 import l1_norm
+from ssm_analysis.analyses.norms import h2_norm, hinf_norm
+from ssm_analysis.analyses.time_responses import markov_parameters
 from ssm_analysis.xp import to_numpy
 from tests.systems_table import STABLE, TIME_VARYING, UNSTABLE, in_torch, random_fields
 

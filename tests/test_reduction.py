@@ -14,10 +14,10 @@ from pymor.models.iosys import LTIModel
 from pymor.reductors.bt import BTReductor
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.diagonalisation import diagonalised
-from ssm_analysis.gramians import hsv
-from ssm_analysis.modal_reduction import modal_gains, modal_singular_perturbation, modal_truncation
-from ssm_analysis.reduction import balanced_truncation, reduction_error, singular_perturbation
+from ssm_analysis.analyses.diagonalisation import diagonalised
+from ssm_analysis.analyses.gramians import hsv
+from ssm_analysis.analyses.modal_reduction import modal_gains, modal_singular_perturbation, modal_truncation
+from ssm_analysis.analyses.reduction import balanced_truncation, reduction_error, singular_perturbation
 from ssm_analysis.systems.dense import transform
 from tests.systems_table import STABLE, UNSTABLE, in_torch, random_fields
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response, poles, simulate
-from ssm_analysis.regularisers import h2_norm_squared, hankel_nuclear_norm, margin_penalty, modal_l1
-from ssm_analysis.time_responses import markov_parameters
+from ssm_analysis.analyses.regularisers import h2_norm_squared, hankel_nuclear_norm, margin_penalty, modal_l1
+from ssm_analysis.analyses.time_responses import markov_parameters
 from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted, side_by_side, transposed, twins
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, UNSTABLE, in_torch
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import ssm_analysis.responses
+import ssm_analysis.analyses.responses
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response
-from ssm_analysis.kernels import kernel
-from ssm_analysis.responses import transfer_function
+from ssm_analysis.analyses.kernels import kernel
+from ssm_analysis.analyses.responses import transfer_function
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, in_torch, matrices, random_fields
 
 ONE = np.ones((1, 1))

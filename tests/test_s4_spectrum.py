@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from ssm_analysis.extended_precision import enclose_eigenvalues
+from ssm_analysis.analyses.extended_precision import enclose_eigenvalues
 from ssm_analysis.families import s4
 from ssm_analysis.families.hippo import MEASURES, hippo, normal_part
 from ssm_analysis.families.s4_spectrum import _legs_condition, ideal_spectrum

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import ssm_analysis.simulation
+import ssm_analysis.analyses.simulation
 from ssm_analysis import DiagonalLTV, DiagonalRecurrence, DiagonalSSM, RealDiagonalSSM, StateSpace, simulate
-from ssm_analysis.simulation import convolve, linear_recurrence
+from ssm_analysis.analyses.simulation import convolve, linear_recurrence
 from tests.systems_table import INVARIANT, LENGTH, STABLE, TIME_VARYING, in_torch, loop, loop_after_update, matrices, random_fields
 
 ALL = INVARIANT | TIME_VARYING
@@ -101,8 +101,8 @@ def test_invariant_in_time(name):
 def test_convolution_and_scan_agree(name, length, monkeypatch):
     sys = INVARIANT[name]
     u = input_for(sys, length)
-    by_scan = ssm_analysis.simulation._scanned(sys, np.moveaxis(u, 0, -2))
-    monkeypatch.setattr(ssm_analysis.simulation, "linear_recurrence", None)  # nothing decaying is scanned
+    by_scan = ssm_analysis.analyses.simulation._scanned(sys, np.moveaxis(u, 0, -2))
+    monkeypatch.setattr(ssm_analysis.analyses.simulation, "linear_recurrence", None)  # nothing decaying is scanned
     np.testing.assert_allclose(simulate(sys, u), np.moveaxis(by_scan, -2, 0), rtol=1e-11, atol=1e-12)
 
 
@@ -110,7 +110,7 @@ def test_convolution_and_scan_agree(name, length, monkeypatch):
 @pytest.mark.parametrize("wide", [0, 10**9], ids=["steps", "chunks"])
 @pytest.mark.parametrize("name", ["ltv_mimo", "recurrence_real"])
 def test_steps_and_chunks_of_every_length(name, length, wide, monkeypatch):
-    monkeypatch.setattr(ssm_analysis.simulation, "WIDE", wide)
+    monkeypatch.setattr(ssm_analysis.analyses.simulation, "WIDE", wide)
     kind = type(TIME_VARYING[name])
     step = loop_after_update if kind is DiagonalRecurrence else loop
     sys = kind(**random_fields(93, 3, 2, 2, batch=(length,), complex_=name == "ltv_mimo"))
@@ -173,10 +173,10 @@ def test_dense_by_kernel_and_by_steps_agree(name, monkeypatch):
     sys = INVARIANT[name]
     u = input_for(sys, 60)
     by_kernel = simulate(sys, u)
-    monkeypatch.setattr(ssm_analysis.simulation, "convolve", None)
+    monkeypatch.setattr(ssm_analysis.analyses.simulation, "convolve", None)
     with pytest.raises(TypeError):
         simulate(sys, u)
-    monkeypatch.setattr(ssm_analysis.simulation, "_grows", lambda _: True)
+    monkeypatch.setattr(ssm_analysis.analyses.simulation, "_grows", lambda _: True)
     np.testing.assert_allclose(by_kernel, simulate(sys, u), rtol=1e-11, atol=1e-13)
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace, simulate
-from ssm_analysis.gain_features import dcgain
-from ssm_analysis.time_responses import impulse_response, markov_parameters, step_response
+from ssm_analysis.analyses.gain_features import dcgain
+from ssm_analysis.analyses.time_responses import impulse_response, markov_parameters, step_response
 from tests.equivalent_systems import DIFFERENTIABLE, gradients_are_right, in_single, in_strict, lifted, side_by_side, transposed, twins
 from tests.systems_table import INVARIANT, STABLE, TIME_VARYING, in_torch, loop, matrices, random_fields
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response, simulate
-from ssm_analysis.kernels import kernel
+from ssm_analysis.analyses.kernels import kernel
 from tests.systems_table import INVARIANT, in_torch, matrices, random_fields
 
 ONE = np.ones((1, 1))

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ssm_analysis import FAMILIES, simulate
-from ssm_analysis.gramians import hsv
-from ssm_analysis.regularisers import hankel_nuclear_norm
+from ssm_analysis.analyses.gramians import hsv
+from ssm_analysis.analyses.regularisers import hankel_nuclear_norm
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_with_regulariser.py"
 STEPS, LENGTH, WEIGHT = 120, 12, 3e-3

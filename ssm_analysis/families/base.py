@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 from jaxtyping import Float
 
+from ssm_analysis.analyses.spectrum import Spectrum
 from ssm_analysis.layer import Layer
-from ssm_analysis.spectrum import Spectrum
 from ssm_analysis.systems import LTI, DiagonalLTV
 from ssm_analysis.xp import Array
 

@@ -22,10 +22,10 @@ arXiv 2303.06349, section 3 and appendix A; names as in the implementation minim
 import numpy as np
 from jaxtyping import Float
 
+from ssm_analysis.analyses.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
 from ssm_analysis.families.parameters import check_input, check_interval, check_params, check_sizes, generator
 from ssm_analysis.layer import Layer, initialised
-from ssm_analysis.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.systems import RealDiagonalSSM
 from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy
 

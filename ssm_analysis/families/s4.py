@@ -34,13 +34,13 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from ssm_analysis.analyses.spectrum import Spectrum
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
 from ssm_analysis.families.hippo import check_measure, hippo, normal_part
 from ssm_analysis.families.parameters import check_input, check_interval, check_params, check_sizes, complex_normal, generator, log_uniform
 from ssm_analysis.families.s4_spectrum import CLAMP, ideal_spectrum, measure_of, stored_spectrum
 from ssm_analysis.families.transforms import apply_transform, tile_copies
 from ssm_analysis.layer import Layer, initialised
-from ssm_analysis.spectrum import Spectrum
 from ssm_analysis.systems import StateSpace
 from ssm_analysis.xp import Array, array_namespace, diag, double, eye, imag, real, to_numpy
 

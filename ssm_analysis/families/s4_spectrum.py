@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.extended_precision import EnclosedEigenvalues, bilinear_log_pole, enclose_eigenvalues, nearest
+from ssm_analysis.analyses.extended_precision import EnclosedEigenvalues, bilinear_log_pole, enclose_eigenvalues, nearest
+from ssm_analysis.analyses.spectrum import Spectrum
 from ssm_analysis.families.base import Params
 from ssm_analysis.families.hippo import MEASURES, check_measure, exact_entries, hippo, normal_part
 from ssm_analysis.families.transforms import apply_transform, exact_transform
-from ssm_analysis.spectrum import Spectrum
 from ssm_analysis.xp import array_namespace, device, double, to_numpy
 
 if TYPE_CHECKING:

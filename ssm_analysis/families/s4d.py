@@ -24,6 +24,7 @@ names and options as in version 4 of the official implementation.
 import numpy as np
 from jaxtyping import Float
 
+from ssm_analysis.analyses.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.discretization import bilinear, zero_order_hold
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
 from ssm_analysis.families.hippo import hippo, normal_part
@@ -39,7 +40,6 @@ from ssm_analysis.families.parameters import (
 )
 from ssm_analysis.families.transforms import apply_transform, tile_copies
 from ssm_analysis.layer import Layer, initialised
-from ssm_analysis.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.systems import RealDiagonalSSM
 from ssm_analysis.xp import Array, array_namespace, complex_from, double, is_complex, to_numpy
 

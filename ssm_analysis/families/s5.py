@@ -23,6 +23,7 @@ and 4.3 and appendix B; names and defaults as in the official implementation.
 import numpy as np
 from jaxtyping import Complex, Float
 
+from ssm_analysis.analyses.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.discretization import bilinear, zero_order_hold
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
 from ssm_analysis.families.hippo import normal_part
@@ -37,7 +38,6 @@ from ssm_analysis.families.parameters import (
     log_uniform,
 )
 from ssm_analysis.layer import Layer, initialised
-from ssm_analysis.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.systems import RealDiagonalSSM
 from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.memory import Memory
+from ssm_analysis.analyses.memory import Memory
 from ssm_analysis.xp import Array, is_array, to_numpy
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.arc_enclosures import SAFE, Enclose, dense_arcs, matrix_arcs, proved_stable, scalar_arcs
-from ssm_analysis.gains import all_modes, has_real_kernel
+from ssm_analysis.analyses.arc_enclosures import SAFE, Enclose, dense_arcs, matrix_arcs, proved_stable, scalar_arcs
+from ssm_analysis.analyses.gains import all_modes, has_real_kernel
 from ssm_analysis.systems import LTI, StateSpace
 from ssm_analysis.xp import to_numpy
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Inexact, Int
 
-from ssm_analysis.pseudospectra import BLOCK, grid_epsilon, reciprocal, smallest_singular_values
+from ssm_analysis.analyses.pseudospectra import BLOCK, grid_epsilon, reciprocal, smallest_singular_values
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import (
@@ -122,7 +122,7 @@ def transient_growth(sys: LTI, *, length: int = 2**14) -> TransientGrowth:
 
     Examples
     --------
-    >>> from ssm_analysis.nonnormality import transient_growth
+    >>> from ssm_analysis.analyses.nonnormality import transient_growth
     >>> sys = StateSpace(A=np.asarray([[0.5, 8.0], [0.0, 0.5]]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=np.zeros((1, 1)))
     >>> result = transient_growth(sys)
     >>> float(result.growth.round(4)), int(result.step), int(result.contraction_step)
@@ -204,7 +204,7 @@ def eigenvalue_conditions(sys: LTI) -> EigenvalueConditions:
 
     Examples
     --------
-    >>> from ssm_analysis.nonnormality import eigenvalue_conditions
+    >>> from ssm_analysis.analyses.nonnormality import eigenvalue_conditions
     >>> sys = StateSpace(A=np.asarray([[0.5, 3.0], [0.0, -0.5]]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=np.zeros((1, 1)))
     >>> eigenvalue_conditions(sys).conditions.round(4)  # sqrt(1 + 3**2)
     array([3.1623, 3.1623])

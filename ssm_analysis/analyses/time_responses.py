@@ -2,7 +2,7 @@
 
 from jaxtyping import Inexact
 
-from ssm_analysis.kernels import kernel
+from ssm_analysis.analyses.kernels import kernel
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array
@@ -25,7 +25,7 @@ def markov_parameters(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
 
     Examples
     --------
-    >>> from ssm_analysis.time_responses import markov_parameters
+    >>> from ssm_analysis.analyses.time_responses import markov_parameters
     >>> one = np.ones((1, 1))
     >>> markov_parameters(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one), 4)[:, 0, 0].round(6)
     array([0.  , 1.  , 0.5 , 0.25])
@@ -62,7 +62,7 @@ def step_response(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
 
     Examples
     --------
-    >>> from ssm_analysis.time_responses import step_response
+    >>> from ssm_analysis.analyses.time_responses import step_response
     >>> one = np.ones((1, 1))
     >>> step_response(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one), 4)[:, 0, 0].round(6)
     array([0.  , 1.  , 1.5 , 1.75])

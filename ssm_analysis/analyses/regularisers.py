@@ -12,9 +12,9 @@ modal l1); Schwerdtner, Berman, Peherstorfer, arXiv 2510.22951 (the sum of the H
 
 from jaxtyping import Float
 
-from ssm_analysis.gramians import hsv
-from ssm_analysis.kernel_energy import kernel_energy
-from ssm_analysis.modes import KINDS, rates
+from ssm_analysis.analyses.gramians import hsv
+from ssm_analysis.analyses.kernel_energy import kernel_energy
+from ssm_analysis.analyses.modes import KINDS, rates
 from ssm_analysis.systems import LTI
 from ssm_analysis.systems.base import System, check_system, in_double
 from ssm_analysis.xp import Array
@@ -46,7 +46,7 @@ def hankel_nuclear_norm(sys: LTI) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.regularisers import hankel_nuclear_norm
+    >>> from ssm_analysis.analyses.regularisers import hankel_nuclear_norm
     >>> one = np.ones((1, 1))
     >>> float(hankel_nuclear_norm(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)).round(6))  # 1 / (1 - 1/4)
     1.333333
@@ -62,7 +62,7 @@ def modal_l1(sys: System) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.regularisers import modal_l1
+    >>> from ssm_analysis.analyses.regularisers import modal_l1
     >>> one = np.ones((1, 2))
     >>> float(modal_l1(DiagonalSSM(log_poles=np.log([0.5, 0.25]), B=np.ones((2, 1)), C=one, D=np.ones((1, 1)))).round(6))
     0.75
@@ -83,7 +83,7 @@ def margin_penalty(sys: System, *, margin: float) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.regularisers import margin_penalty
+    >>> from ssm_analysis.analyses.regularisers import margin_penalty
     >>> one = np.ones((1, 1))
     >>> float(margin_penalty(DiagonalSSM(log_poles=np.log([0.75]), B=one, C=one, D=0 * one), margin=0.5).round(6))
     0.0625

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 
-from ssm_analysis.certified_hinf import peak_bounds
-from ssm_analysis.gains import all_modes, flattened, gain
-from ssm_analysis.gramians import KINDS, infinite_where, made_stable
-from ssm_analysis.hinf import peak_angle
-from ssm_analysis.kernel_energy import kernel_energy
+from ssm_analysis.analyses.certified_hinf import peak_bounds
+from ssm_analysis.analyses.gains import all_modes, flattened, gain
+from ssm_analysis.analyses.gramians import KINDS, infinite_where, made_stable
+from ssm_analysis.analyses.hinf import peak_angle
+from ssm_analysis.analyses.kernel_energy import kernel_energy
 from ssm_analysis.systems import LTI
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, device, stop_gradient, to_numpy

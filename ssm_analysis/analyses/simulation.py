@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from jaxtyping import Inexact
 
-from ssm_analysis.kernels import kernel
+from ssm_analysis.analyses.kernels import kernel
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import System, check_library, check_system
 from ssm_analysis.xp import (

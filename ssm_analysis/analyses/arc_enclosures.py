@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Inexact, Int
 
-from ssm_analysis.gramians import solve_stein
+from ssm_analysis.analyses.gramians import solve_stein
 from ssm_analysis.xp import Array
 
 UNIT = 2.0**-53

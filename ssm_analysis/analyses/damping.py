@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Inexact
 
-from ssm_analysis.modes import rates, times
+from ssm_analysis.analyses.modes import rates, times
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, imag, real
@@ -62,7 +62,7 @@ def damp(sys: LTI) -> Damping:
 
     Examples
     --------
-    >>> from ssm_analysis.damping import damp
+    >>> from ssm_analysis.analyses.damping import damp
     >>> one = np.ones((1, 1))
     >>> damp(DiagonalSSM(log_poles=np.asarray([-0.3 + 0.4j]), B=one, C=one, D=0 * one)).damping
     array([0.6])

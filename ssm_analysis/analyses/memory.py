@@ -15,9 +15,9 @@ from numbers import Integral
 
 from jaxtyping import Float
 
-from ssm_analysis.kernel_energy import energy_beyond
-from ssm_analysis.modes import rates, times
-from ssm_analysis.spectrum import Spectrum
+from ssm_analysis.analyses.kernel_energy import energy_beyond
+from ssm_analysis.analyses.modes import rates, times
+from ssm_analysis.analyses.spectrum import Spectrum
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, device, real

@@ -16,7 +16,7 @@ from typing import TypeVar, overload
 import numpy as np
 from jaxtyping import Complex, Float, Inexact
 
-from ssm_analysis.responses import residues
+from ssm_analysis.analyses.responses import residues
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.xp import Array, adjoint, array_namespace, complex_from, conj, device, eye, imag, is_complex, matmul, real, to_complex
 

@@ -17,10 +17,10 @@ import math
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-from ssm_analysis.gramians import hsv, made_stable
-from ssm_analysis.kernel_energy import kernel_energy
-from ssm_analysis.kernels import kernel, krylov
-from ssm_analysis.modes import rates
+from ssm_analysis.analyses.gramians import hsv, made_stable
+from ssm_analysis.analyses.kernel_energy import kernel_energy
+from ssm_analysis.analyses.kernels import kernel, krylov
+from ssm_analysis.analyses.modes import rates
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, abs2, adjoint, array_namespace, conj, device, diag, eye, imag, matmul, real, stop_gradient, to_complex
@@ -60,7 +60,7 @@ def memory_function(sys: LTI, length: int) -> Float[Array, "*batch l"]:
 
     Examples
     --------
-    >>> from ssm_analysis.memory_curves import memory_function
+    >>> from ssm_analysis.analyses.memory_curves import memory_function
     >>> one = np.ones((1, 1))
     >>> memory_function(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one), 3)  # (1 - 1/4) / 4^tau
     array([0.75    , 0.1875  , 0.046875])
@@ -100,7 +100,7 @@ def delay_fidelity(sys: LTI, delays: int) -> Float[Array, "*batch delays"]:
 
     Examples
     --------
-    >>> from ssm_analysis.memory_curves import delay_fidelity
+    >>> from ssm_analysis.analyses.memory_curves import delay_fidelity
     >>> one = np.ones((1, 1))
     >>> delay_fidelity(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one), 3)
     array([0.    , 0.75  , 0.1875])
@@ -128,7 +128,7 @@ def effective_order(sys: LTI, *, share: float = 0.99) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.memory_curves import effective_order
+    >>> from ssm_analysis.analyses.memory_curves import effective_order
     >>> one = np.ones((1, 1))
     >>> float(effective_order(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)))
     1.0

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from ssm_analysis.diagonalisation import diagonalised
-from ssm_analysis.reduction import take_modes, whole_number
+from ssm_analysis.analyses.diagonalisation import diagonalised
+from ssm_analysis.analyses.reduction import take_modes, whole_number
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_library, check_system, in_double
 from ssm_analysis.systems.realification import states_per_mode
@@ -63,7 +63,7 @@ def modal_gains(sys: DiagonalSSM | RealDiagonalSSM) -> Float[Array, "*batch n"]:
 
     Examples
     --------
-    >>> from ssm_analysis.modal_reduction import modal_gains
+    >>> from ssm_analysis.analyses.modal_reduction import modal_gains
     >>> modal_gains(DiagonalSSM(log_poles=np.log([0.9, 0.5]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=np.zeros((1, 1)))).round(6)
     array([10.,  2.])
     """

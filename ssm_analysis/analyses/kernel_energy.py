@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.gains import all_modes
-from ssm_analysis.gramians import controllability_factor, infinite_where, made_stable, solve_stein
+from ssm_analysis.analyses.gains import all_modes
+from ssm_analysis.analyses.gramians import controllability_factor, infinite_where, made_stable, solve_stein
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, abs2, adjoint, array_namespace, conj, device, matmul, real, stop_gradient
@@ -33,7 +33,7 @@ def kernel_energy(sys: LTI) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.kernel_energy import kernel_energy
+    >>> from ssm_analysis.analyses.kernel_energy import kernel_energy
     >>> one = np.ones((1, 1))
     >>> float(kernel_energy(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=one)).round(6))  # 1 + 1 + 1/4 + 1/16 + ...
     2.333333
@@ -56,7 +56,7 @@ def energy_beyond(sys: LTI, lags: tuple[int, ...]) -> Float[Array, "*batch lags"
 
     Examples
     --------
-    >>> from ssm_analysis.kernel_energy import energy_beyond
+    >>> from ssm_analysis.analyses.kernel_energy import energy_beyond
     >>> one = np.ones((1, 1))
     >>> energy_beyond(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one), (0, 1, 2)).round(6)
     array([1.    , 0.25  , 0.0625])
@@ -86,7 +86,7 @@ def horizon(sys: LTI, *, share: float = 0.99) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.kernel_energy import horizon
+    >>> from ssm_analysis.analyses.kernel_energy import horizon
     >>> one = np.ones((1, 1))
     >>> float(horizon(DiagonalSSM(log_poles=np.asarray([-0.01]), B=one, C=one, D=0 * one)))  # log(100) / 0.02
     231.0

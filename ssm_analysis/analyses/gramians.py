@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Inexact
 
-from ssm_analysis.cauchy_factors import multi_input_factor, orthogonal_functions, pair_functions
+from ssm_analysis.analyses.cauchy_factors import multi_input_factor, orthogonal_functions, pair_functions
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import (

@@ -5,7 +5,7 @@ from functools import singledispatch
 
 from jaxtyping import Inexact
 
-from ssm_analysis.responses import residues
+from ssm_analysis.analyses.responses import residues
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.xp import Array, arange, array_namespace, imag, is_complex, matmul, real
 

@@ -80,7 +80,7 @@ def eigenvalues(A: Inexact[np.ndarray, "n n"]) -> EnclosedEigenvalues:
 
     Examples
     --------
-    >>> from ssm_analysis.extended_precision import eigenvalues
+    >>> from ssm_analysis.analyses.extended_precision import eigenvalues
     >>> found = eigenvalues(np.asarray([[-1.0, 1e9], [0.0, -2.0]]))
     >>> found.values.real
     array([-1., -2.])

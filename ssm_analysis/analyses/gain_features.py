@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Inexact, Int
 
-from ssm_analysis.gains import all_modes, flattened, gain, gain_slope
-from ssm_analysis.gramians import made_stable
-from ssm_analysis.hinf import EVEN, _dense_grid, _diagonal_grid, _in_blocks
-from ssm_analysis.responses import residues
+from ssm_analysis.analyses.gains import all_modes, flattened, gain, gain_slope
+from ssm_analysis.analyses.gramians import made_stable
+from ssm_analysis.analyses.hinf import EVEN, _dense_grid, _diagonal_grid, _in_blocks
+from ssm_analysis.analyses.responses import residues
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import (
@@ -75,7 +75,7 @@ def dcgain(sys: LTI) -> Inexact[Array, "*batch p m"]:
 
     Examples
     --------
-    >>> from ssm_analysis.gain_features import dcgain
+    >>> from ssm_analysis.analyses.gain_features import dcgain
     >>> one = np.ones((1, 1))
     >>> float(dcgain(DiagonalSSM(log_poles=np.asarray([-1e-12]), B=one, C=one, D=0 * one))[0, 0].round(3))
     1000000000000.5
@@ -110,7 +110,7 @@ def bandwidth(sys: LTI, *, drop_db: float = -3.0) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.gain_features import bandwidth
+    >>> from ssm_analysis.analyses.gain_features import bandwidth
     >>> one = np.ones((1, 1))
     >>> sys = DiagonalSSM(log_poles=np.asarray([-0.01]), B=one, C=one, D=0 * one)
     >>> float(bandwidth(sys).round(5))  # a little less than the rate 0.01, as 3 dB are a little less than a factor sqrt(2)
@@ -146,7 +146,7 @@ def resonances(sys: LTI, count: int = 3) -> Resonances:
 
     Examples
     --------
-    >>> from ssm_analysis.gain_features import resonances
+    >>> from ssm_analysis.analyses.gain_features import resonances
     >>> one = np.ones((1, 1))
     >>> peak = resonances(DiagonalSSM(log_poles=np.asarray([-1e-3 + 1j]), B=one, C=one, D=0 * one), 1)
     >>> peak.frequency.round(6), peak.gain.round(3)  # 1 / (1 - |lambda|)

@@ -16,10 +16,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.gains import flattened
-from ssm_analysis.gramians import KINDS, infinite_where, made_stable, solve_stein
-from ssm_analysis.kernels import kernel
-from ssm_analysis.norms import Bounds
+from ssm_analysis.analyses.gains import flattened
+from ssm_analysis.analyses.gramians import KINDS, infinite_where, made_stable, solve_stein
+from ssm_analysis.analyses.kernels import kernel
+from ssm_analysis.analyses.norms import Bounds
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, adjoint, conj, device, eye, is_complex, matmul, real, stop_gradient, to_complex, to_numpy
@@ -60,7 +60,7 @@ def l1_norm(sys: LTI, *, rtol: float = 1e-9, max_length: int = 2**22) -> Float[A
 
     Examples
     --------
-    >>> from ssm_analysis.l1 import l1_norm
+    >>> from ssm_analysis.analyses.l1 import l1_norm
     >>> one = np.ones((1, 1))
     >>> sys = DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)
     >>> float(l1_norm(sys).round(6))

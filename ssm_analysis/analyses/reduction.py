@@ -32,8 +32,8 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Inexact, Int
 
-from ssm_analysis.gramians import controllability_gramian, gramian_factors, observability_gramian, unstable
-from ssm_analysis.norms import hinf_norm
+from ssm_analysis.analyses.gramians import controllability_gramian, gramian_factors, observability_gramian, unstable
+from ssm_analysis.analyses.norms import hinf_norm
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.systems.realification import real_coordinates, states_per_mode
@@ -109,7 +109,7 @@ def balanced_truncation(sys: LTI, *, order: int | None = None, tol: float | None
 
     Examples
     --------
-    >>> from ssm_analysis.reduction import balanced_truncation
+    >>> from ssm_analysis.analyses.reduction import balanced_truncation
     >>> modes = dict(log_poles=np.log([0.9, 0.5, 0.1]), B=np.asarray([[1.0], [1e-3], [1e-3]]), C=np.ones((1, 3)), D=np.zeros((1, 1)))
     >>> reduced = balanced_truncation(DiagonalSSM(**modes), tol=1e-2)
     >>> reduced.system.nstates, bool(reduced.error_bound < 1e-2)

@@ -79,7 +79,7 @@ def discretization_audit(
 
     Examples
     --------
-    >>> from ssm_analysis.discretization_audit import discretization_audit
+    >>> from ssm_analysis.analyses.discretization_audit import discretization_audit
     >>> one = np.ones((1, 1))
     >>> float(discretization_audit(np.asarray([-1.6]), one, one, np.asarray([1.0])).dc_ratio.round(3))
     2.005

@@ -90,7 +90,7 @@ def resolvent_norm(sys: LTI, z: complex | Inexact[Array, "..."]) -> Float[Array,
 
     Examples
     --------
-    >>> from ssm_analysis.pseudospectra import resolvent_norm
+    >>> from ssm_analysis.analyses.pseudospectra import resolvent_norm
     >>> one = np.ones((1, 1))
     >>> float(resolvent_norm(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one), 1.0))
     2.0
@@ -123,7 +123,7 @@ def pseudospectrum(sys: LTI, z: Inexact[Array, "..."]) -> Pseudospectrum:
 
     Examples
     --------
-    >>> from ssm_analysis.pseudospectra import pseudospectrum
+    >>> from ssm_analysis.analyses.pseudospectra import pseudospectrum
     >>> one = np.ones((1, 1))
     >>> sys = StateSpace(A=np.asarray([[0.0, 9.0], [0.0, 0.0]]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=0 * one)
     >>> pseudospectrum(sys, np.asarray([1.0, 9.0])).epsilon.round(4)  # of a normal A it would be 1 and 9
@@ -183,7 +183,7 @@ def dplr_resolvent_norm(
 
     Examples
     --------
-    >>> from ssm_analysis.pseudospectra import dplr_resolvent_norm
+    >>> from ssm_analysis.analyses.pseudospectra import dplr_resolvent_norm
     >>> float(dplr_resolvent_norm(np.asarray([-1.0 + 0j, -2.0]), np.zeros((2, 1)), 0.0).round(6))
     1.0
     """

@@ -49,7 +49,7 @@ def numerical_abscissa(A: Inexact[Array, "*batch n n"]) -> Float[Array, "*batch"
 
     Examples
     --------
-    >>> from ssm_analysis.numerical_range import numerical_abscissa
+    >>> from ssm_analysis.analyses.numerical_range import numerical_abscissa
     >>> float(numerical_abscissa(np.asarray([[-1.0, 4.0], [0.0, -1.0]])))
     1.0
     """

@@ -50,7 +50,7 @@ def diagonalised(sys: StateSpace) -> Diagonalisation:
 
     Examples
     --------
-    >>> from ssm_analysis.diagonalisation import diagonalised
+    >>> from ssm_analysis.analyses.diagonalisation import diagonalised
     >>> sys = StateSpace(A=np.asarray([[0.0, 0.81], [-1.0, 0.0]]), B=np.eye(2), C=np.eye(2), D=np.zeros((2, 2)))
     >>> modes = diagonalised(sys)  # poles +-0.9i
     >>> modes.system.poles().round(6), float(modes.condition.round(6))

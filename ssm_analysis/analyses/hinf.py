@@ -12,8 +12,8 @@ from typing import Any
 
 from jaxtyping import Complex, Float, Inexact
 
-from ssm_analysis.gains import all_modes, flattened, gain, gain_estimate, gain_slope, has_real_kernel, response, survey
-from ssm_analysis.kernels import kernel
+from ssm_analysis.analyses.gains import all_modes, flattened, gain, gain_estimate, gain_slope, has_real_kernel, response, survey
+from ssm_analysis.analyses.kernels import kernel
 from ssm_analysis.systems import LTI, DiagonalSSM, StateSpace
 from ssm_analysis.xp import Array, array_namespace, complex_from, device, eye, imag, is_complex, real, to_complex
 
