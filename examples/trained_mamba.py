@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssm_analysis import FAMILIES, Assumption, Layer, decay_rates, simulate
-from ssm_analysis.cli import checked_output, save
+from ssm_analysis.cli.output import checked_output, save
 from ssm_analysis.families.transforms import apply_transform
 from ssm_analysis.plots.disk import COLORS, draw_disk, points_of_log_poles, stretch
 

@@ -1,6 +1,6 @@
 """One recurrent layer of one model: its family, its parameters, and what had to be assumed to read them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array
 
 if TYPE_CHECKING:
     from ssm_analysis.analyses.spectrum import Spectrum
-    from ssm_analysis.families.base import Family, TimeInvariantFamily
+    from ssm_analysis.families.base import Family, SelectiveFamily, TimeInvariantFamily
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,12 @@ class Assumption:
 
     value: Any
     source: str
-    """``file``, ``caller``, ``original default`` or ``initialisation``."""
+    """``caller``, ``file`` (hyper-parameters, config or live module), ``weights`` (their shapes and values), ``original default`` or
+    ``initialisation``."""
+    folded: bool = False
+    """Whether the parameters contain it already, so that it is no option of the family: a length that was divided out of C."""
+    note: str = ""
+    """What contradicts it, in words."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +43,8 @@ class Layer:
         Arrays of one library by name, with the names and shapes that the file of the family documents.
     assumptions
         Options of the family that the parameters do not tell (step transform, discretisation, ...).
+    notes
+        What was found or had to be made up where the layer came from, in words.
 
     Raises
     ------
@@ -53,6 +60,7 @@ class Layer:
     name: str = ""
     params: Mapping[str, Array]
     assumptions: Mapping[str, Assumption] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._definition()
@@ -77,8 +85,8 @@ class Layer:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The values of the assumptions: the keyword arguments of the functions of the family."""
-        return {name: assumption.value for name, assumption in self.assumptions.items()}
+        """The values of the assumptions that are not folded into the parameters: keyword arguments of the functions of the family."""
+        return {name: assumption.value for name, assumption in self.assumptions.items() if not assumption.folded}
 
     def system(self) -> LTI:
         """The time-invariant system of this layer, one per channel for single-input families."""
@@ -88,13 +96,22 @@ class Layer:
         """Eigenvalues of the discrete A as exactly as they can be known, and how well conditioned they are."""
         return self._time_invariant("spectrum()").spectrum(self.params, **self.options)
 
-    def along(self, u: Float[Array, "l d_model"]) -> DiagonalLTV:
-        """The time-varying system of this layer along ``u``, what enters the layer from the first token of one document."""
-        family = self._definition()
-        if not self.time_varying:
-            raise ValueError(f"a layer of family {self.family!r} does not depend on its input; use layer.system()")
-        self._check_input(u)
-        return family.along(self.params, u, **self.options)  # type: ignore[union-attr]
+    def along(self, u: Float[Array, "l d_model"], *, channels: slice | None = None) -> DiagonalLTV:
+        """The time-varying system of this layer along ``u``, what enters the layer from the first token of one document.
+
+        With ``channels`` only those of the first batch axis: inner channels of Mamba, heads of Mamba-2, channels of an RG-LRU.
+        """
+        return self._selective(u).along(self.params, u, channels=channels, **self.options)
+
+    def windows(self, u: Float[Array, "l d_model"], *, channels: int) -> Iterator[DiagonalLTV]:
+        """``along(u)`` in order, so many ``channels`` at a time (of the first batch axis): memory stays bounded by the window.
+
+        What the channels share is computed once: ``[lyapunov_exponents(sys) for sys in layer.windows(u, channels=128)]``.
+        """
+        family = self._selective(u)
+        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+            raise ValueError(f"channels must be a positive integer, the size of a window, got {channels!r}")
+        return family.windows(self.params, u, size=channels, **self.options)
 
     def core_input(self, u: Float[Array, "l d_model"]) -> Float[Array, "l *batch m"]:
         """The signal that drives the recurrence when ``u`` enters the layer, in the shape that ``simulate`` takes."""
@@ -127,6 +144,13 @@ class Layer:
                 f"a layer of family {self.family!r} depends on its input, so it has no {method} of its own; "
                 "use layer.along(u) with the input u, (L, d_model), and .frozen(t) for one moment of it"
             )
+        return family  # type: ignore[return-value]
+
+    def _selective(self, u: Array) -> "SelectiveFamily":
+        family = self._definition()
+        if not self.time_varying:
+            raise ValueError(f"a layer of family {self.family!r} does not depend on its input; use layer.system()")
+        self._check_input(u)
         return family  # type: ignore[return-value]
 
     def _check_input(self, u: Array) -> None:

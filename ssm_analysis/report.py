@@ -9,6 +9,7 @@ import numpy as np
 
 from ssm_analysis.families import Family
 from ssm_analysis.initialisation import InitialEigenvalues
+from ssm_analysis.plain_data import finite
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,9 +23,9 @@ def initial_data(found: Sequence[InitialEigenvalues]) -> list[dict[str, Any]]:
             "title": panel.title,
             "setting": panel.setting,
             "matrix": panel.matrix,
-            "eigenvector_condition": _finite(panel.condition),
+            "eigenvector_condition": finite(panel.condition),
             "series": [
-                {"label": series.label, **eigenvalue_data(series.log_poles), "memory": _finite(asdict(series.memory))}
+                {"label": series.label, **eigenvalue_data(series.log_poles), "memory": finite(asdict(series.memory))}
                 for series in panel.series
             ],
         }
@@ -91,15 +92,6 @@ def families_table(families: Mapping[str, Family]) -> "Table":
         if feature != "model":
             table.add_row(feature, *(row[feature] for row in rows))
     return table
-
-
-def _finite(x: Any) -> Any:
-    """JSON knows neither NaN nor infinity."""
-    if isinstance(x, dict):
-        return {name: _finite(entry) for name, entry in x.items()}
-    if isinstance(x, tuple):
-        return [_finite(entry) for entry in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def _percent(share: float) -> str:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 import ssm_analysis
 from ssm_analysis import FAMILIES
-from ssm_analysis.cli import main, save
+from ssm_analysis.cli import main
+from ssm_analysis.cli.output import save
 from ssm_analysis.families import PAPER
 from ssm_analysis.initialisation import initial_eigenvalues
 

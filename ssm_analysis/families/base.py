@@ -1,12 +1,13 @@
 """What a family file provides: a row of the paper's feature table and the functions that make and read a layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from ssm_analysis.analyses.spectrum import Spectrum
+from ssm_analysis.families.layouts import Layout
 from ssm_analysis.layer import Layer
 from ssm_analysis.systems import LTI, DiagonalLTV
 from ssm_analysis.xp import Array
@@ -51,6 +52,8 @@ class TimeInvariantFamily:
     initial_spectrum: Callable[..., Spectrum]
     """The same of the matrix that the initialisation means; it differs from ``spectrum`` where rounding the parameters moves
     eigenvalues (S4)."""
+    layouts: tuple[Layout, ...] = ()
+    """How checkpoints store a layer, the most particular first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +66,17 @@ class SelectiveFamily:
     features: Features
     init: Callable[..., Layer]
     along: Callable[..., DiagonalLTV]
-    """``along(params, u, **options)``: the system along ``u``, differentiable."""
+    """``along(params, u, channels=None, **options)``: the system along ``u``, differentiable; of the first batch axis a slice."""
+    windows: Callable[..., Iterator[DiagonalLTV]]
+    """``windows(params, u, size=..., **options)``: the same, ``size`` entries of the first batch axis at a time, in order."""
     core_input: Callable[..., Float[Array, "l *batch m"]]
     """``core_input(params, u, **options)``: the signal that drives the recurrence along ``u``."""
     reference: Callable[..., Any]
     """``reference(params, u, **options)``: the recurrence step by step from the equation of the paper, in numpy."""
+    at_bias: Callable[..., Inexact[Array, "*batch n"]]
+    """``at_bias(params, **options)``: the log-poles with the biases alone, as if the maps that read the input gave 0."""
+    layouts: tuple[Layout, ...] = ()
+    """How checkpoints store a layer, the most particular first."""
 
 
 Family: TypeAlias = TimeInvariantFamily | SelectiveFamily

@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum import Spectrum, diagonal_spectrum
 from ssm_analysis.families.base import Features, Params, TimeInvariantFamily
+from ssm_analysis.families.lru_layouts import LAYOUTS
 from ssm_analysis.families.parameters import check_input, check_interval, check_params, check_sizes, generator
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import RealDiagonalSSM
@@ -137,4 +138,5 @@ FAMILY = TimeInvariantFamily(
     reference=reference,
     spectrum=spectrum,
     initial_spectrum=spectrum,
+    layouts=LAYOUTS,
 )

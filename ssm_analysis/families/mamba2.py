@@ -37,7 +37,8 @@ other models as in Hugging Face transformers.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,13 +47,14 @@ from jaxtyping import Float
 from ssm_analysis.discretization import euler_input
 from ssm_analysis.families.base import Features, Params, SelectiveFamily
 from ssm_analysis.families.convolution import depthwise
-from ssm_analysis.families.parameters import check_choice, check_input, check_interval, check_params, check_sizes, generator
+from ssm_analysis.families.mamba2_layouts import LAYOUTS
+from ssm_analysis.families.parameters import check_choice, check_input, check_interval, check_params, check_positive, check_sizes, generator
 from ssm_analysis.families.s6 import initial_step_bias
 from ssm_analysis.families.transforms import apply_transform
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence
 from ssm_analysis.systems.diagonal import read_before
-from ssm_analysis.xp import Array, array_namespace, double, matmul, to_numpy
+from ssm_analysis.xp import Array, array_namespace, device, double, matmul, to_numpy
 
 SHAPES = {
     "A_log": "heads",
@@ -142,6 +144,8 @@ def along(
     time_step_limit: Sequence[float] = UNLIMITED,
     ssm_in_multiplier: float = 1.0,
     ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0,
+    channels: slice | None = None,
 ) -> DiagonalLTV:
     """The heads x headdim systems of the layer along ``u``: batch shape (heads, headdim), one input and output each.
 
@@ -165,76 +169,67 @@ def along(
         The step is clamped to these two numbers behind softplus.
     ssm_in_multiplier, ssm_multipliers
         Falcon-H1 multiplies ``u``, and what in_proj makes of it: five numbers for z, x, B, C and r.
+    delta_scale
+        The step is multiplied by this last of all: 1 in the original, below 1 to stretch time (MambaExtend).
+    channels
+        Only these heads, with all their channels.
     """
-    found = recurrence(
-        params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim,
-        time_step_limit=time_step_limit, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers,
+    return _control_form(
+        recurrence(
+            params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
+            ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale, channels=channels,
+        )
     )  # fmt: skip
-    head = found[:, :1]  # its channels share all but D: C Lambda and C B are formed once for all of them
-    return DiagonalLTV(
-        log_poles=head.log_poles, B=head.B, C=read_before(head.log_poles, head.C), D=matmul(head.C, head.B) + found.D, dt=found.dt
-    )
+
+
+def windows(
+    params: Params, u: Float[Array, "l d_model"], *, size: int,
+    n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False, time_step_limit: Sequence[float] = UNLIMITED,
+    ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES, delta_scale: float = 1.0,
+) -> Iterator[DiagonalLTV]:  # fmt: skip
+    """`along`, ``size`` heads at a time; what they share is computed once."""
+    chosen = _selection(
+        params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
+        ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale,
+    )  # fmt: skip
+    heads = chosen.delta.shape[1]
+    return (_control_form(chosen.recurrence(slice(start, min(start + size, heads)))) for start in range(0, heads, size))
 
 
 def recurrence(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    n_groups: int = 1,
-    d_ssm: int | None = None,
-    D_has_hdim: bool = False,
-    time_step_limit: Sequence[float] = UNLIMITED,
-    ssm_in_multiplier: float = 1.0,
-    ssm_multipliers: Sequence[float] = ONES,
-) -> DiagonalRecurrence:
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
+    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0, channels: slice | None = None,
+) -> DiagonalRecurrence:  # fmt: skip
     """As `along`, read out after the update as in the paper: what a trainable layer runs."""
-    sizes = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
-    low, high = _checked_limit(time_step_limit)
-    xp, length = array_namespace(*params.values()), u.shape[0]
-    _, B, C, r = _projected(params, u, sizes, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers)
-    delta = xp.clip(apply_transform("softplus", r + params["dt_bias"]), low, high)[..., None, None]
-    of_head = (length, n_groups, sizes.heads // n_groups, sizes.d_state)  # the heads of a group share B and C
-    B, C = (xp.reshape(xp.broadcast_to(v[:, :, None, :], of_head), (length, sizes.heads, 1, sizes.d_state)) for v in (B, C))
-    log_poles, B = euler_input(-xp.exp(params["A_log"])[:, None, None], B[..., None], delta)
-    return DiagonalRecurrence(
-        log_poles=xp.broadcast_to(log_poles, B.shape[:-1]),
-        B=B,
-        C=C[..., None, :],
-        D=xp.broadcast_to(xp.reshape(params["D"], (sizes.heads, -1, 1, 1)), (sizes.heads, sizes.headdim, 1, 1)),
-    )
+    chosen = _selection(
+        params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
+        ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale,
+    )  # fmt: skip
+    return chosen.recurrence(slice(None) if channels is None else channels)
 
 
 def core_input(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    n_groups: int = 1,
-    d_ssm: int | None = None,
-    D_has_hdim: bool = False,
-    time_step_limit: Sequence[float] = UNLIMITED,
-    ssm_in_multiplier: float = 1.0,
-    ssm_multipliers: Sequence[float] = ONES,
-) -> Float[Array, "l heads headdim 1"]:
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
+    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0,
+) -> Float[Array, "l heads headdim 1"]:  # fmt: skip
     """x behind the convolution and SiLU, what drives the recurrence."""
     sizes = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
     _checked_limit(time_step_limit)
+    check_positive("delta_scale", delta_scale)
     return _projected(params, u, sizes, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers)[0][..., None]
 
 
 def reference(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    n_groups: int = 1,
-    d_ssm: int | None = None,
-    D_has_hdim: bool = False,
-    time_step_limit: Sequence[float] = UNLIMITED,
-    ssm_in_multiplier: float = 1.0,
-    ssm_multipliers: Sequence[float] = ONES,
-) -> Float[np.ndarray, "l heads headdim 1"]:
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
+    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0,
+) -> Float[np.ndarray, "l heads headdim 1"]:  # fmt: skip
     """The recurrence, token by token."""
     heads, headdim, _, N, d_mlp = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
     limits = _checked_limit(time_step_limit)
+    check_positive("delta_scale", delta_scale)
     _check_multipliers(ssm_in_multiplier, ssm_multipliers)
     p = {name: to_numpy(double(v)) for name, v in params.items()}
     d, L, K = heads * headdim, u.shape[0], p["conv1d.weight"].shape[2]
@@ -246,11 +241,59 @@ def reference(
         mixed = np.sum(p["conv1d.weight"][:, 0].T * past[k : k + K], axis=0) + p.get("conv1d.bias", 0.0)
         x, B, C = np.split(mixed / (1 + np.exp(-mixed)), [d, d + n_groups * N])
         x, B, C = x.reshape(heads, headdim), *(np.repeat(v.reshape(n_groups, N), heads // n_groups, axis=0) for v in (B, C))
-        delta = np.clip(np.log1p(np.exp(projected[k, -heads:] + p["dt_bias"])), *limits)
+        delta = delta_scale * np.clip(np.log1p(np.exp(projected[k, -heads:] + p["dt_bias"])), *limits)
         for j in range(heads):
             h[j] = np.exp(-delta[j] * np.exp(p["A_log"][j])) * h[j] + delta[j] * np.outer(x[j], B[j])
             y[k, j, :, 0] = h[j] @ C[j] + p["D"].reshape(heads, -1)[j] * x[j]
     return y
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """What depends on the input, before it is written out for heads and states."""
+
+    a: Float[Array, " heads"]
+    delta: Float[Array, "l heads"]
+    B: Float[Array, "l groups n"]
+    C: Float[Array, "l groups n"]
+    D: Float[Array, "heads headdim"]
+
+    def recurrence(self, channels: slice) -> DiagonalRecurrence:
+        """The recurrence of some heads."""
+        xp = array_namespace(self.delta)
+        heads, groups = self.delta.shape[1], self.B.shape[1]
+        group = xp.asarray([i * groups // heads for i in range(heads)[channels]], device=device(self.B))
+        B, C = (xp.take(x, group, axis=1)[:, :, None, :] for x in (self.B, self.C))  # the heads of a group share B and C
+        log_poles, B = euler_input(self.a[channels][:, None, None], B[..., None], self.delta[:, channels, None, None])
+        return DiagonalRecurrence(
+            log_poles=xp.broadcast_to(log_poles, B.shape[:-1]), B=B, C=C[..., None, :], D=self.D[channels, :, None, None]
+        )
+
+
+def _selection(
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int, d_ssm: int | None, D_has_hdim: bool,
+    time_step_limit: Sequence[float], ssm_in_multiplier: float, ssm_multipliers: Sequence[float], delta_scale: float,
+) -> _Selection:  # fmt: skip
+    sizes = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
+    low, high = _checked_limit(time_step_limit)
+    check_positive("delta_scale", delta_scale)
+    xp = array_namespace(*params.values())
+    _, B, C, r = _projected(params, u, sizes, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers)
+    return _Selection(
+        a=-xp.exp(params["A_log"]),
+        delta=delta_scale * xp.clip(apply_transform("softplus", r + params["dt_bias"]), low, high),
+        B=B,
+        C=C,
+        D=xp.broadcast_to(xp.reshape(params["D"], (sizes.heads, -1)), (sizes.heads, sizes.headdim)),
+    )
+
+
+def _control_form(found: DiagonalRecurrence) -> DiagonalLTV:
+    """``found.system()``; the channels of a head share all but D: C Lambda and C B are formed once for all of them."""
+    head = found[:, :1]
+    return DiagonalLTV(
+        log_poles=head.log_poles, B=head.B, C=read_before(head.log_poles, head.C), D=matmul(head.C, head.B) + found.D, dt=found.dt
+    )
 
 
 class _Sizes(NamedTuple):
@@ -320,6 +363,15 @@ def _split(x: Float[Array, "l width"], *widths: int) -> list[Array]:
     return [x[:, end - width : end] for width, end in zip(widths, ends, strict=True)]
 
 
+def at_bias(
+    params: Params, *, time_step_limit: Sequence[float] = UNLIMITED, delta_scale: float = 1.0, **options: object
+) -> Float[Array, "heads 1"]:
+    """delta A with the step softplus(dt_bias) of each head; all states of its channels share it."""
+    xp, (low, high) = array_namespace(*params.values()), _checked_limit(time_step_limit)
+    delta = delta_scale * xp.clip(apply_transform("softplus", params["dt_bias"]), low, high)
+    return (-xp.exp(params["A_log"]) * delta)[:, None]
+
+
 FAMILY = SelectiveFamily(
     name="mamba2",
     title="Mamba-2 (SSD)",
@@ -335,6 +387,9 @@ FAMILY = SelectiveFamily(
     ),
     init=init,
     along=along,
+    windows=windows,
     core_input=core_input,
     reference=reference,
+    at_bias=at_bias,
+    layouts=LAYOUTS,
 )

@@ -71,6 +71,12 @@ def check_interval(low_name: str, low: float, high_name: str, high: float, *, in
         )
 
 
+def check_positive(name: str, value: float) -> None:
+    """Raise a ValueError unless ``value`` is positive and finite."""
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
 def check_input(u: Array, width: int) -> None:
     """Raise a ValueError unless ``u`` is one document of that many features, (L, width)."""
     if u.ndim != 2 or u.shape[0] == 0 or u.shape[1] != width:

@@ -6,12 +6,19 @@ r"""RG-LRU, the gated linear recurrence of Griffin, Hawk and RecurrentGemma: one
 
 The first token of a document enters with gain 1 in place of sqrt(1 - a^2), since there is no state to blend it with.
 
+The complex variant (only_real=False in recurrentgemma) turns the state as well: with S = W/2 states,
+
+    log a[k] = -c r[k] softplus(a_param) + i r[k] a_imag_param,   gain sqrt(1 - |a[k]|^2),
+
+where the first half of x is the real part of what enters and the second half its imaginary part.
+
 Glossary
 --------
 W  width: features, and states
 a_param (W)                                        log a at an open gate is -c softplus(a_param)
 a_gate.w, input_gate.w (heads, W/heads, W/heads)   gates, one block per head: gate = x_block @ w + b
 a_gate.b, input_gate.b (heads, W/heads)
+a_imag_param (S)                                   of the complex variant, whose a_param is (S) and whose gates have S outputs
 linear_x.weight (W, d_model), linear_x.bias (W), conv_1d.w (4, W), conv_1d.b (W)
                                                    of the block around the recurrence, where they are present: x = conv(linear_x(u))
 
@@ -20,16 +27,19 @@ References
 De et al., Griffin, arXiv 2402.19427, section 2.4; names as in the official implementation recurrentgemma.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from ssm_analysis.families.base import Features, Params, SelectiveFamily
 from ssm_analysis.families.convolution import depthwise
 from ssm_analysis.families.parameters import check_choice, check_input, check_interval, check_params, check_sizes, generator
+from ssm_analysis.families.rg_lru_layouts import LAYOUTS
 from ssm_analysis.families.transforms import apply_transform
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence
-from ssm_analysis.xp import Array, array_namespace, double, to_numpy
+from ssm_analysis.xp import Array, array_namespace, complex_from, double, to_numpy
 
 SHAPES = {
     "a_param": "W",
@@ -41,6 +51,18 @@ SHAPES = {
     "linear_x.bias": "W",
     "conv_1d.w": "taps W",
     "conv_1d.b": "W",
+}
+COMPLEX_SHAPES = {
+    "a_param": "S",
+    "a_imag_param": "S",
+    "a_gate.w": "heads block half",
+    "a_gate.b": "heads half",
+    "input_gate.w": "heads block half",
+    "input_gate.b": "heads half",
+    "linear_x.weight": "2*S d_model",
+    "linear_x.bias": "2*S",
+    "conv_1d.w": "taps 2*S",
+    "conv_1d.b": "2*S",
 }
 BLOCK_PARAMS = ("linear_x.weight", "linear_x.bias", "conv_1d.w", "conv_1d.b")
 RINGS = ("a^8", "a")
@@ -79,8 +101,16 @@ def init(*, d_model: int = 64, heads: int = 1, ring: str = "a^8", a_min: float =
     return initialised("rg_lru", params, c=8.0, epsilon=0.0, reset_first=True)
 
 
-def along(params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsilon: float = 0.0, reset_first: bool = True) -> DiagonalLTV:
-    """The W scalar systems of the layer along ``u``: batch shape (W,).
+def along(
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    c: float = 8.0,
+    epsilon: float = 0.0,
+    reset_first: bool = True,
+    channels: slice | None = None,
+) -> DiagonalLTV:
+    """The W scalar systems of the layer along ``u``: batch shape (W,), or (S,) of complex ones.
 
     At step 0 the pole is a[0] although the state it would multiply is zero, and the gain is 1 where ``reset_first``.
 
@@ -96,8 +126,25 @@ def along(params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsil
         Added under the root of the input gain; 1e-6 in the code of Hawk that goes with arXiv 2403.16899.
     reset_first
         Whether the first token enters with gain 1, as in recurrentgemma.
+    channels
+        Only these. The gates mix channels, so that it costs no less.
     """
-    return recurrence(params, u, c=c, epsilon=epsilon, reset_first=reset_first).system()
+    whole = recurrence(params, u, c=c, epsilon=epsilon, reset_first=reset_first)
+    return (whole if channels is None else whole[channels]).system()
+
+
+def windows(
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    size: int,
+    c: float = 8.0,
+    epsilon: float = 0.0,
+    reset_first: bool = True,
+) -> Iterator[DiagonalLTV]:
+    """`along`, ``size`` channels at a time."""
+    whole = recurrence(params, u, c=c, epsilon=epsilon, reset_first=reset_first)
+    return (whole[start : start + size].system() for start in range(0, len(whole), size))
 
 
 def recurrence(
@@ -108,8 +155,11 @@ def recurrence(
     xp = array_namespace(*params.values())
     x = _recurrence_input(params, u)
     rate = c * apply_transform("softplus", params["a_param"])
-    log_poles = -rate * _gate(params["a_gate.w"], params["a_gate.b"], x)
+    gate = _gate(params["a_gate.w"], params["a_gate.b"], x)
+    log_poles = -rate * gate
     gain = xp.sqrt(-xp.expm1(2 * log_poles) + epsilon)
+    if "a_imag_param" in params:
+        log_poles = complex_from(log_poles, params["a_imag_param"] * gate)
     if reset_first:
         gain = xp.concat([xp.ones_like(gain[:1, :]), gain[1:, :]])
     B = gain * _gate(params["input_gate.w"], params["input_gate.b"], x)
@@ -119,15 +169,17 @@ def recurrence(
 
 def core_input(
     params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsilon: float = 0.0, reset_first: bool = True
-) -> Float[Array, "l w 1"]:
+) -> Inexact[Array, "l w 1"]:
     """x, what drives the recurrence: ``u`` itself, or conv(linear_x(u)) where the block is present."""
     _check(params, u)
-    return _recurrence_input(params, u)[..., None]
+    x = _recurrence_input(params, u)
+    S = params["a_param"].shape[0]
+    return (complex_from(x[:, :S], x[:, S:]) if "a_imag_param" in params else x)[..., None]
 
 
 def reference(
     params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsilon: float = 0.0, reset_first: bool = True
-) -> Float[np.ndarray, "l w 1"]:
+) -> Inexact[np.ndarray, "l w 1"]:
     """The recurrence, token by token."""
     _check(params, u)
     p = {name: to_numpy(double(x)) for name, x in params.items()}
@@ -142,23 +194,30 @@ def reference(
         pre = np.concatenate([block @ w + b for block, w, b in zip(blocks, p[f"{name}.w"], p[f"{name}.b"], strict=True)])
         return 1 / (1 + np.exp(-pre))
 
-    h, y = np.zeros_like(x[0]), []
+    S = len(p["a_param"])
+    h, y = np.zeros(S), []
     for k, x_k in enumerate(x):
-        a = np.exp(-c * gate("a_gate", x_k) * np.log1p(np.exp(p["a_param"])))
+        r, i = gate("a_gate", x_k), gate("input_gate", x_k)
+        a = np.exp(-c * r * np.log1p(np.exp(p["a_param"])))
         gain = 1.0 if k == 0 and reset_first else np.sqrt(1 - a**2 + epsilon)
-        h = a * h + gain * gate("input_gate", x_k) * x_k
+        if "a_imag_param" in p:
+            h = a * np.exp(1j * r * p["a_imag_param"]) * h + gain * i * (x_k[:S] + 1j * x_k[S:])
+        else:
+            h = a * h + gain * i * x_k
         y.append(h)
     return np.stack(y)[..., None]
 
 
 def _check(params: Params, u: Array) -> None:
-    sizes = check_params("rg_lru", params, SHAPES, optional=BLOCK_PARAMS)
-    if sizes["heads"] * sizes["block"] != sizes["W"]:
-        raise ValueError(f"the gates of an RG-LRU must cover its width W = {sizes['W']}, got {sizes['heads']} blocks of {sizes['block']}")
+    sizes = check_params("rg_lru", params, COMPLEX_SHAPES if "a_imag_param" in params else SHAPES, optional=BLOCK_PARAMS)
+    width = sizes["W"] if "W" in sizes else 2 * sizes["S"]
+    if sizes["heads"] * sizes["block"] != width or 2 * sizes.get("half", sizes["block"] / 2) != sizes["block"]:
+        shape = tuple(params["a_gate.w"].shape)
+        raise ValueError(f"the gates of an RG-LRU must cover its width W = {width}, got {sizes['heads']} blocks of {sizes['block']}: {shape}")
     present = [name for name in BLOCK_PARAMS if name in params]
     if present and len(present) < len(BLOCK_PARAMS):
         raise KeyError(f"an RG-LRU with its block needs all of {', '.join(BLOCK_PARAMS)}, got {', '.join(present)}")
-    check_input(u, sizes.get("d_model", sizes["W"]))
+    check_input(u, sizes.get("d_model", width))
 
 
 def _recurrence_input(params: Params, u: Array) -> Array:
@@ -173,7 +232,14 @@ def _gate(w: Array, b: Array, x: Float[Array, "l w"]) -> Float[Array, "l w"]:
     """sigmoid(x_block @ w + b), block by block."""
     xp, (heads, block, _) = array_namespace(x), w.shape
     pre = xp.matmul(xp.reshape(x, (-1, heads, 1, block)), w)[..., 0, :] + b
-    return apply_transform("sigmoid", xp.reshape(pre, (-1, heads * block)))
+    return apply_transform("sigmoid", xp.reshape(pre, (x.shape[0], -1)))
+
+
+def at_bias(params: Params, *, c: float = 8.0, **options: object) -> Float[Array, "w 1"]:
+    """log a with the gate sigmoid(b_a)."""
+    xp = array_namespace(*params.values())
+    gate = apply_transform("sigmoid", xp.reshape(params["a_gate.b"], (-1,)))
+    return (-c * apply_transform("softplus", params["a_param"]) * gate)[:, None]
 
 
 FAMILY = SelectiveFamily(
@@ -191,6 +257,9 @@ FAMILY = SelectiveFamily(
     ),
     init=init,
     along=along,
+    windows=windows,
     core_input=core_input,
     reference=reference,
+    at_bias=at_bias,
+    layouts=LAYOUTS,
 )

@@ -31,24 +31,26 @@ CLAMP = 1e-4
 """The official implementation clamps -Re and -Im of Lambda to this from below at initialisation (``inv_transform``)."""
 
 
-def stored_spectrum(params: Params, *, dt_transform: str, real_transform: str, imag_transform: str) -> Spectrum:
-    """Of the bilinear discretisation of Lambda - P P^*, the parameters taken as exact numbers; see `s4.spectrum`."""
+def stored_spectrum(params: Params, *, dt_transform: str, real_transform: str, imag_transform: str, conj_sym: bool) -> Spectrum:
+    """Of the bilinear discretisation of Lambda - P Q^* (P for Q where there is none), the parameters taken as exact; see `s4.spectrum`."""
     p = {name: to_numpy(double(x)) for name, x in params.items()}
     (H, k), S = p["inv_dt"].shape, p["A_real"].shape[0]
+    matrix = _stored_matrix if conj_sym else _complex_matrix
     known: dict[bytes, EnclosedEigenvalues] = {}
     eigenvalues: list[EnclosedEigenvalues] = []
     for h in range(H):
-        rows = (p["A_real"][h % S], p["A_imag"][h % S], p["P"][:, h % S], p["inv_dt"][h] if k > 1 else np.ones(0))
+        low_rank = (p["P"][:, h % S], p.get("Q", p["P"])[:, h % S])
+        rows = (p["A_real"][h % S], p["A_imag"][h % S], *low_rank, p["inv_dt"][h] if k > 1 else np.ones(0))
         key = b"".join(row.tobytes() for row in rows)
         if key not in known:
-            known[key] = enclose_eigenvalues(functools.partial(_stored_matrix, *rows, dt_transform, real_transform, imag_transform))
+            known[key] = enclose_eigenvalues(functools.partial(matrix, *rows, dt_transform, real_transform, imag_transform))
         eigenvalues.append(known[key])
     steps: list[Callable[[], flint.arb]] = [
         functools.partial(exact_transform, dt_transform, float(step)) if k == 1 else functools.partial(exact_transform, "none", 1.0)
         for step in p["inv_dt"][:, 0]
     ]
     bits = max(found.bits for found in known.values())
-    return _discrete(eigenvalues, steps, matrix=f"stored Lambda - P P*, {bits} bits", like=params)
+    return _discrete(eigenvalues, steps, matrix=f"stored Lambda - P {'Q' if 'Q' in p else 'P'}*, {bits} bits", like=params)
 
 
 def ideal_spectrum(measure: str, d_state: int, delta: float | Float[np.ndarray, "*batch"]) -> Spectrum:
@@ -156,22 +158,43 @@ def _log_poles(found: EnclosedEigenvalues, step: "Callable[[], flint.arb]") -> t
 
 
 def _stored_matrix(
-    A_real: np.ndarray, A_imag: np.ndarray, P: np.ndarray, inv_dt: np.ndarray, dt_transform: str, real_transform: str, imag_transform: str
+    A_real: np.ndarray, A_imag: np.ndarray, P: np.ndarray, Q: np.ndarray, inv_dt: np.ndarray, *transforms: str
 ) -> "flint.arb_mat":
-    """[[Re L, -Im L], [Im L, Re L]] - 2 sum_r [Re P_r; Im P_r] [Re P_r; Im P_r]^T, scaled row by row where each state has its own step."""
+    """[[Re L, -Im L], [Im L, Re L]] - 2 sum_r [Re P_r; Im P_r] [Re Q_r; Im Q_r]^T, scaled row by row where each state has its own step."""
     import flint
 
-    n = len(A_real)
-    rate, frequency = ([exact_transform(t, x) for x in xs] for t, xs in ((real_transform, A_real), (imag_transform, A_imag)))
-    columns = [[flint.arb(float(x)) for x in (*p.real, *p.imag)] for p in P]
-    A = [[-2 * sum((q[i] * q[j] for q in columns), flint.arb(0)) for j in range(2 * n)] for i in range(2 * n)]
+    n, (rate, frequency, scale) = len(A_real), _diagonal(A_real, A_imag, inv_dt, *transforms)
+    left, right = ([[flint.arb(float(x)) for x in (*p.real, *p.imag)] for p in X] for X in (P, Q))
+    A = [[-2 * sum((p[i] * q[j] for p, q in zip(left, right, strict=True)), flint.arb(0)) for j in range(2 * n)] for i in range(2 * n)]
     for i in range(n):
         A[i][i] -= rate[i]
         A[n + i][n + i] -= rate[i]
         A[i][n + i] += frequency[i]
         A[n + i][i] -= frequency[i]
-    scale = [exact_transform(dt_transform, x) for x in inv_dt] * 2
-    return flint.arb_mat([[step * x for x in row] for step, row in zip(scale, A, strict=True)] if scale else A)
+    return flint.arb_mat([[step * x for x in row] for step, row in zip(scale * 2, A, strict=True)])
+
+
+def _complex_matrix(
+    A_real: np.ndarray, A_imag: np.ndarray, P: np.ndarray, Q: np.ndarray, inv_dt: np.ndarray, *transforms: str
+) -> "flint.acb_mat":
+    """Lambda - sum_r P_r Q_r^*, scaled row by row where each state has its own step."""
+    import flint
+
+    n, (rate, frequency, scale) = len(A_real), _diagonal(A_real, A_imag, inv_dt, *transforms)
+    left, right = ([[flint.acb(complex(x)) for x in p] for p in X] for X in (P, np.conj(Q)))
+    A = [[-sum((p[i] * q[j] for p, q in zip(left, right, strict=True)), flint.acb(0)) for j in range(n)] for i in range(n)]
+    for i in range(n):
+        A[i][i] -= flint.acb(rate[i], frequency[i])
+    return flint.acb_mat([[step * x for x in row] for step, row in zip(scale, A, strict=True)])
+
+
+def _diagonal(
+    A_real: np.ndarray, A_imag: np.ndarray, inv_dt: np.ndarray, dt_transform: str, real_transform: str, imag_transform: str
+) -> "tuple[list[flint.arb], list[flint.arb], list[flint.arb]]":
+    """-Re Lambda, -Im Lambda, and the step of each state where it has one of its own, otherwise 1."""
+    pairs = ((real_transform, A_real), (imag_transform, A_imag), (dt_transform, inv_dt))
+    rate, frequency, steps = ([exact_transform(transform, x) for x in xs] for transform, xs in pairs)
+    return rate, frequency, steps or [exact_transform("none", 1.0)] * len(rate)
 
 
 @functools.lru_cache

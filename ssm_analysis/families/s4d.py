@@ -3,7 +3,8 @@ r"""S4D: one diagonal complex system per feature.
     h[k] = A_d h[k-1] + B_d u[k],   y[k] = 2 Re(C h[k]) + D u[k],      per feature,
     A = -f(A_real) - i g(A_imag),   (A_d, B_d) = zero-order hold (or bilinear) of (A, B) with the step delta.
 
-One mode of each conjugate pair is stored. S4D-Real stores real modes only (no A_imag; B and C real) and keeps the factor 2.
+One mode of each conjugate pair is stored. S4D-Real stores real modes only (no A_imag; B and C real) and keeps the factor 2. The
+reverse half of a bidirectional layer leaves out the input of the current token, y[k] = 2 Re(C h[k-1]): strictly_causal.
 
 Glossary
 --------
@@ -38,6 +39,7 @@ from ssm_analysis.families.parameters import (
     generator,
     log_uniform,
 )
+from ssm_analysis.families.s4d_layouts import LAYOUTS
 from ssm_analysis.families.transforms import apply_transform, tile_copies
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import RealDiagonalSSM
@@ -116,7 +118,13 @@ def _modes(init: str, N: int, n_ssm: int, rng: np.random.Generator) -> dict[str,
 
 
 def system(
-    params: Params, *, dt_transform: str = "exp", real_transform: str = "exp", imag_transform: str = "none", disc: str = "zoh"
+    params: Params,
+    *,
+    dt_transform: str = "exp",
+    real_transform: str = "exp",
+    imag_transform: str = "none",
+    disc: str = "zoh",
+    strictly_causal: bool = False,
 ) -> RealDiagonalSSM:
     """The layer as H systems with one input each: batch shape (H,), p = channels.
 
@@ -128,6 +136,8 @@ def system(
         ``exp``, ``softplus``, ``relu``, ``sigmoid`` or ``none``: what turns inv_dt, A_real, A_imag into delta, -Re A, -Im A.
     disc
         ``zoh`` or ``bilinear``.
+    strictly_causal
+        Whether the output at a token leaves out the input at that token.
     """
     H = _checked(params)["H"]
     check_choice("disc", disc, tuple(DISCRETIZATIONS))
@@ -137,8 +147,8 @@ def system(
     A = -rate if is_real else -complex_from(rate, tile_copies(apply_transform(imag_transform, params["A_imag"]), H))
     delta = apply_transform(dt_transform, params["inv_dt"])
     log_poles, B = DISCRETIZATIONS[disc](A, tile_copies(params["B"], H)[..., None], delta)
-    C = 2 * xp.moveaxis(params["C"], 0, 1)
-    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=C, D=xp.matrix_transpose(params["D"])[..., None])
+    build = RealDiagonalSSM if strictly_causal else RealDiagonalSSM.from_recurrence
+    return build(log_poles=log_poles, B=B, C=2 * xp.moveaxis(params["C"], 0, 1), D=xp.matrix_transpose(params["D"])[..., None])
 
 
 def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h 1"]:
@@ -155,6 +165,7 @@ def reference(
     real_transform: str = "exp",
     imag_transform: str = "none",
     disc: str = "zoh",
+    strictly_causal: bool = False,
 ) -> Float[np.ndarray, "l h channels"]:
     """The recurrence, feature by feature and step by step."""
     check_input(u, _checked(params)["H"])
@@ -172,13 +183,19 @@ def reference(
             A_d, B_d = (1 + delta * A / 2) / (1 - delta * A / 2), delta / (1 - delta * A / 2) * p["B"][h % S]
         x = np.zeros(len(A), dtype=np.complex128)
         for k in range(L):
-            x = A_d * x + B_d * float(u[k, h])
-            y[k, h] = 2 * (p["C"][:, h] @ x).real + p["D"][:, h] * float(u[k, h])
+            before, x = x, A_d * x + B_d * float(u[k, h])
+            y[k, h] = 2 * (p["C"][:, h] @ (before if strictly_causal else x)).real + p["D"][:, h] * float(u[k, h])
     return y
 
 
 def spectrum(
-    params: Params, *, dt_transform: str = "exp", real_transform: str = "exp", imag_transform: str = "none", disc: str = "zoh"
+    params: Params,
+    *,
+    dt_transform: str = "exp",
+    real_transform: str = "exp",
+    imag_transform: str = "none",
+    disc: str = "zoh",
+    strictly_causal: bool = False,
 ) -> Spectrum:
     """The n stored eigenvalues of A_d, for each of the H features."""
     sys = system(params, dt_transform=dt_transform, real_transform=real_transform, imag_transform=imag_transform, disc=disc)
@@ -214,4 +231,5 @@ FAMILY = TimeInvariantFamily(
     reference=reference,
     spectrum=spectrum,
     initial_spectrum=spectrum,
+    layouts=LAYOUTS,
 )

@@ -37,6 +37,7 @@ from ssm_analysis.families.parameters import (
     generator,
     log_uniform,
 )
+from ssm_analysis.families.s5_layouts import LAYOUTS
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import RealDiagonalSSM
 from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy
@@ -195,4 +196,5 @@ FAMILY = TimeInvariantFamily(
     reference=reference,
     spectrum=spectrum,
     initial_spectrum=spectrum,
+    layouts=LAYOUTS,
 )

@@ -42,6 +42,8 @@ initialisation A = -1/2 is the ablation that the companion code of arXiv 2403.16
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -49,11 +51,21 @@ from jaxtyping import Float
 from ssm_analysis.discretization import euler_input
 from ssm_analysis.families.base import Features, Params, SelectiveFamily
 from ssm_analysis.families.convolution import depthwise
-from ssm_analysis.families.parameters import check_choice, check_input, check_interval, check_params, check_sizes, generator, log_uniform
+from ssm_analysis.families.parameters import (
+    check_choice,
+    check_input,
+    check_interval,
+    check_params,
+    check_positive,
+    check_sizes,
+    generator,
+    log_uniform,
+)
+from ssm_analysis.families.s6_layouts import LAYOUTS
 from ssm_analysis.families.transforms import apply_transform
 from ssm_analysis.layer import Layer, initialised
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence
-from ssm_analysis.xp import Array, array_namespace, double, to_numpy
+from ssm_analysis.xp import Array, array_namespace, device, double, to_numpy
 
 IN_FRONT = {
     "in_proj.weight": "2*d_inner d_model",
@@ -154,6 +166,8 @@ def along(
     conv_padding: str = "causal",
     dt_offset: float = 0.0,
     mixer_rms_eps: float | None = None,
+    delta_scale: float = 1.0,
+    channels: slice | None = None,
 ) -> DiagonalLTV:
     """The d_inner systems of the layer along ``u``: batch shape (d_inner,), one input and output each.
 
@@ -170,8 +184,30 @@ def along(
     mixer_rms_eps
         r, B and C are divided by their root mean squares, with this added under the root; None: they are not. In the
         configuration of Jamba its name is ``rms_norm_eps``. Both have 1e-6 by default.
+    delta_scale
+        The step is multiplied by this last of all: 1 in the original, below 1 to stretch time (MambaExtend).
+    channels
+        Of the inner channels only these.
     """
-    return recurrence(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps).system()
+    return recurrence(
+        params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps, delta_scale=delta_scale, channels=channels
+    ).system()
+
+
+def windows(
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    size: int,
+    conv_padding: str = "causal",
+    dt_offset: float = 0.0,
+    mixer_rms_eps: float | None = None,
+    delta_scale: float = 1.0,
+) -> Iterator[DiagonalLTV]:
+    """`along`, ``size`` channels at a time; what they share is computed once."""
+    chosen = _selection(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps, delta_scale=delta_scale)
+    d_inner = chosen.delta.shape[1]
+    return (chosen.recurrence(slice(start, min(start + size, d_inner))).system() for start in range(0, d_inner, size))
 
 
 def recurrence(
@@ -181,9 +217,50 @@ def recurrence(
     conv_padding: str = "causal",
     dt_offset: float = 0.0,
     mixer_rms_eps: float | None = None,
+    delta_scale: float = 1.0,
+    channels: slice | None = None,
 ) -> DiagonalRecurrence:
     """As `along`, read out after the update as in the paper: what a trainable layer runs."""
-    x = core_input(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps)[..., 0]
+    chosen = _selection(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps, delta_scale=delta_scale)
+    return chosen.recurrence(slice(None) if channels is None else channels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """What depends on the input, before it is written out for channels and states."""
+
+    a: Float[Array, "d_inner n"]
+    delta: Float[Array, "l d_inner"]
+    B: Float[Array, "l heads n"]
+    C: Float[Array, "l heads n"]
+    D: Float[Array, " d_inner"]
+
+    def recurrence(self, channels: slice) -> DiagonalRecurrence:
+        """The recurrence of some channels."""
+        B, C = (self._of_head(x, channels) for x in (self.B, self.C))
+        log_poles, B = euler_input(self.a[channels, :], B[..., None], self.delta[:, channels, None])
+        return DiagonalRecurrence(log_poles=log_poles, B=B, C=C[..., None, :], D=self.D[channels][:, None, None])
+
+    def _of_head(self, x: Float[Array, "l heads n"], channels: slice) -> Float[Array, "l channels n"]:
+        """``x`` of the head of each channel; with one head a view."""
+        xp, heads, d_inner = array_namespace(x), x.shape[1], self.delta.shape[1]
+        mine = range(d_inner)[channels]
+        if heads == 1:
+            return xp.broadcast_to(x, (x.shape[0], len(mine), x.shape[2]))
+        return xp.take(x, xp.asarray([i * heads // d_inner for i in mine], device=device(x)), axis=1)
+
+
+def _selection(
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    conv_padding: str,
+    dt_offset: float,
+    mixer_rms_eps: float | None,
+    delta_scale: float,
+) -> _Selection:
+    options = {"conv_padding": conv_padding, "dt_offset": dt_offset, "mixer_rms_eps": mixer_rms_eps, "delta_scale": delta_scale}
+    x = core_input(params, u, **options)[..., 0]
     xp, p = array_namespace(x), _by_head(params)
     heads, channels, n = p["A_log"].shape
     length, rank = x.shape[0], p["dt_proj.weight"].shape[-1]
@@ -193,12 +270,15 @@ def recurrence(
     if mixer_rms_eps is not None:
         r, B, C = (_rms_normalised(v, mixer_rms_eps) * p.get(name, 1.0) for v, name in zip((r, B, C), NORMS, strict=True))
     step = xp.matmul(r, xp.matrix_transpose(p["dt_proj.weight"])) + p["dt_proj.bias"][:, None, :]
-    delta = apply_transform("softplus", step) + dt_offset
-    delta, B, C = (xp.moveaxis(v, 1, 0)[..., None] for v in (delta, B, C))  # (l, heads, channels or n, 1)
-    log_poles, B = euler_input(-xp.exp(p["A_log"]), B[:, :, None, :, :], delta)
-    C = xp.broadcast_to(xp.matrix_transpose(C)[:, :, None, :, :], (length, heads, channels, 1, n))  # with one head it stays a view
-    log_poles, B, C = (xp.reshape(v, (length, heads * channels, *v.shape[3:])) for v in (log_poles, B, C))
-    return DiagonalRecurrence(log_poles=log_poles, B=B, C=C, D=xp.reshape(p["D"], (-1, 1, 1)))
+    delta = delta_scale * (apply_transform("softplus", step) + dt_offset)
+    delta, B, C = (xp.moveaxis(v, 1, 0) for v in (delta, B, C))
+    return _Selection(
+        a=-xp.exp(xp.reshape(p["A_log"], (heads * channels, n))),
+        delta=xp.reshape(delta, (length, heads * channels)),
+        B=B,
+        C=C,
+        D=xp.reshape(p["D"], (heads * channels,)),
+    )
 
 
 def core_input(
@@ -208,9 +288,10 @@ def core_input(
     conv_padding: str = "causal",
     dt_offset: float = 0.0,
     mixer_rms_eps: float | None = None,
+    delta_scale: float = 1.0,
 ) -> Float[Array, "l d_inner 1"]:
     """x = SiLU(conv(W_in u)), what drives the recurrence."""
-    _check(params, u, conv_padding, mixer_rms_eps)
+    _check(params, u, conv_padding, mixer_rms_eps, delta_scale)
     xp, p = array_namespace(*params.values()), _by_head(params)
     x = xp.matmul(u, xp.matrix_transpose(p["in_proj.weight"])) + p.get("in_proj.bias", 0.0)
     x = depthwise(x, p["conv1d.weight"][:, 0, :], p.get("conv1d.bias"), padding=conv_padding)
@@ -224,9 +305,10 @@ def reference(
     conv_padding: str = "causal",
     dt_offset: float = 0.0,
     mixer_rms_eps: float | None = None,
+    delta_scale: float = 1.0,
 ) -> Float[np.ndarray, "l d_inner 1"]:
     """The recurrence, token by token and head by head."""
-    _check(params, u, conv_padding, mixer_rms_eps)
+    _check(params, u, conv_padding, mixer_rms_eps, delta_scale)
     p = {name: to_numpy(double(v)) for name, v in _by_head(params).items()}
     L, (heads, channels, n), K = u.shape[0], p["A_log"].shape, p["conv1d.weight"].shape[2]
     ahead = 0 if conv_padding == "causal" else K - 1 - (K - 1) // 2
@@ -244,7 +326,7 @@ def reference(
         for i in range(heads):
             selected = p["x_proj.weight"][i] @ x[i] + p.get("x_proj.bias", 0.0)
             r, B, C = map(normalised, np.split(selected, [p["dt_proj.weight"].shape[2], -n]), NORMS)
-            delta = np.log1p(np.exp(p["dt_proj.weight"][i] @ r + p["dt_proj.bias"][i])) + dt_offset
+            delta = delta_scale * (np.log1p(np.exp(p["dt_proj.weight"][i] @ r + p["dt_proj.bias"][i])) + dt_offset)
             h[i] = np.exp(-delta[:, None] * np.exp(p["A_log"][i])) * h[i] + delta[:, None] * B * x[i][:, None]
             y[k, i] = h[i] @ C + p["D"][i] * x[i]
     return y.reshape(L, -1, 1)
@@ -266,10 +348,11 @@ def _rms_normalised(x: Float[Array, "*batch n"], eps: float) -> Float[Array, "*b
     return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)
 
 
-def _check(params: Params, u: Array, conv_padding: str, mixer_rms_eps: float | None) -> None:
+def _check(params: Params, u: Array, conv_padding: str, mixer_rms_eps: float | None, delta_scale: float) -> None:
     check_choice("conv_padding", conv_padding, ("causal", "same"))
     if mixer_rms_eps is not None and not 0 <= mixer_rms_eps < math.inf:
         raise ValueError(f"mixer_rms_eps must be None or a number from 0 on, got {mixer_rms_eps!r}")
+    check_positive("delta_scale", delta_scale)
     zamba = [name for name in params if name not in SHAPES and name in ZAMBA_SHAPES]
     sizes = check_params("s6", params, ZAMBA_SHAPES if zamba else SHAPES, optional=OPTIONAL)
     if zamba and sizes["heads"] * sizes["channels"] != sizes["d_inner"]:
@@ -281,6 +364,13 @@ def _check(params: Params, u: Array, conv_padding: str, mixer_rms_eps: float | N
     if norms and mixer_rms_eps is None:
         raise ValueError(f"an S6 with {', '.join(NORMS)} needs mixer_rms_eps (Jamba's rms_norm_eps, by default 1e-6), got None")
     check_input(u, sizes["d_model"])
+
+
+def at_bias(params: Params, *, dt_offset: float = 0.0, delta_scale: float = 1.0, **options: object) -> Float[Array, "d_inner n"]:
+    """delta A with the step softplus(b_dt) of each channel."""
+    xp, p = array_namespace(*params.values()), _by_head(params)
+    delta = delta_scale * (apply_transform("softplus", p["dt_proj.bias"]) + dt_offset)
+    return xp.reshape(-xp.exp(p["A_log"]) * delta[..., None], (-1, p["A_log"].shape[-1]))
 
 
 FAMILY = SelectiveFamily(
@@ -298,6 +388,9 @@ FAMILY = SelectiveFamily(
     ),
     init=init,
     along=along,
+    windows=windows,
     core_input=core_input,
     reference=reference,
+    at_bias=at_bias,
+    layouts=LAYOUTS,
 )

@@ -123,3 +123,4 @@ _TRANSFORMS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": _sigmoid,
     "none": _none,
 }
+NAMES = tuple(_TRANSFORMS)

@@ -1,0 +1,126 @@
+"""What enters each recurrent layer of a live torch model when it runs once on real inputs."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from ssm_analysis.checkpoint.containers.in_memory import is_module
+from ssm_analysis.checkpoint.containers.torch_files import to_numpy
+from ssm_analysis.checkpoint.loading import find_layers
+from ssm_analysis.checkpoint.precision import lift
+from ssm_analysis.families.layouts import REVERSE, Layout
+
+SIGNALS = ("hidden_states", "input_states", "x", "u", "inputs", "input", "signal")
+"""Names under which modules are called with the signal where they are called by name."""
+
+
+def capture(
+    module: Any,
+    inputs: Any,
+    *,
+    document: int | None = None,
+    call: int | None = None,
+    family: str | None = None,
+    layouts: Sequence[Layout] = (),
+) -> dict[str, np.ndarray]:
+    """u (L, d_model) of every recurrent layer that runs, by the names that `load` gives: ``layer.along(captured[name])``.
+
+    The model runs once, without gradients and in evaluation mode, and is left as it was.
+
+    Parameters
+    ----------
+    module
+        A live torch.nn.Module, as for `load`.
+    inputs
+        What it is called with: a tensor, a tuple of positional arguments, or a mapping of named ones
+        (``tokenizer(text, return_tensors="pt")``).
+    document
+        Which entry of the batch. None: there is only one.
+    call
+        Which call of a layer that runs several times, as those that are shared. None: each runs once.
+    family, layouts
+        As `load`.
+
+    Returns
+    -------
+    dict
+        Signals in 64 bits, in depth order; those of the reverse half of a bidirectional layer in the order in which it reads.
+        Layers that did not run are left out.
+
+    Raises
+    ------
+    TypeError
+        If ``module`` is not a torch.nn.Module.
+    ValueError
+        If the batch has several documents or a layer runs several times and nothing says which, or no layer runs.
+
+    Examples
+    --------
+    >>> import torch, ssm_analysis as ssm
+    >>> from transformers import MambaConfig, MambaModel
+    >>> model = MambaModel(MambaConfig(hidden_size=8, state_size=4, num_hidden_layers=2, vocab_size=16))
+    >>> {name: u.shape for name, u in ssm.capture(model, torch.arange(5)[None]).items()}
+    {'layers.0.mixer': (5, 8), 'layers.1.mixer': (5, 8)}
+    """
+    if not is_module(module):
+        raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}; files hold weights, which do not run")
+    with find_layers(module, family=family, layouts=layouts) as found:
+        names = {group.prefix: [layer.name for layer in found.read(group)] for group in found.groups}
+    captured: dict[str, np.ndarray] = {}
+    for prefix, signals in _run(module, inputs, list(names)).items():
+        if signals:
+            u = _chosen(
+                _chosen(signals, call, f"runs of layer {names[prefix][0]!r}:", "call"), document, "documents in the batch:", "document"
+            )
+            captured |= {name: u[::-1] if name.endswith(REVERSE) else u for name in names[prefix]}
+    if not captured:
+        raise ValueError(f"none of the {len(names)} recurrent layers ran on these inputs")
+    return captured
+
+
+def _run(module: Any, inputs: Any, prefixes: Sequence[str]) -> dict[str, list[np.ndarray]]:
+    """The signals (documents, L, d_model) that enter the modules, call by call."""
+    import torch
+
+    calls: dict[str, list[np.ndarray]] = {prefix: [] for prefix in prefixes}
+    training = {part: part.training for part in module.modules()}
+    with ExitStack() as hooks, torch.no_grad():
+        for prefix in prefixes:
+
+            def keep(part: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], prefix: str = prefix) -> None:
+                calls[prefix].append(_signal(part, arguments, named))
+
+            handle = module.get_submodule(prefix.rstrip(".")).register_forward_pre_hook(keep, with_kwargs=True)
+            hooks.callback(handle.remove)
+        try:
+            module.eval()
+            if isinstance(inputs, Mapping):
+                module(**inputs)
+            else:
+                module(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+        finally:
+            for part, mode in training.items():
+                part.training = mode
+    return calls
+
+
+def _signal(part: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> np.ndarray:
+    """The signal with the documents first and the features last."""
+    x = arguments[0] if arguments else next((named[name] for name in SIGNALS if name in named), None)
+    if x is None:
+        raise ValueError(f"{type(part).__name__} is called without a signal that is known by name: {', '.join(named)}")
+    u = lift(to_numpy(x.detach()))
+    if u.ndim == 2:
+        u = u[None]
+    return np.moveaxis(u, -1, -2) if getattr(part, "transposed", False) else u  # state-spaces/s4: (documents, features, L)
+
+
+def _chosen(entries: Sequence[np.ndarray] | np.ndarray, index: int | None, what: str, argument: str) -> np.ndarray:
+    """The only one of several entries, or the one that was asked for."""
+    if index is None and len(entries) > 1:
+        raise ValueError(f"{what} {len(entries)}; say which, {argument}=0, ..., {len(entries) - 1}")
+    if index is not None and not 0 <= index < len(entries):
+        raise ValueError(f"{what} {len(entries)}; {argument} must lie between 0 and {len(entries) - 1}, got {index}")
+    return entries[index or 0]

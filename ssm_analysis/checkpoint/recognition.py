@@ -1,0 +1,124 @@
+"""Which tensors of a checkpoint are recurrent layers: groups of names that fit a layout."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
+from ssm_analysis.families import FAMILIES
+from ssm_analysis.families.layouts import Layout
+from ssm_analysis.families.parameters import check_params
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Group:
+    """The tensors of one layer, not yet read."""
+
+    name: str
+    """Where the layer stands in its model; empty for a bare layer."""
+    prefix: str
+    """What stands in front of the leaves, with its dot."""
+    layout: Layout
+    stored: Mapping[str, str]
+    """Names in the checkpoint by leaf: of the tensors that are read."""
+
+    def read(self, store: TensorStore) -> dict[str, object]:
+        """The numbers by leaf, in 64 bits."""
+        return {leaf: store.read(name) for leaf, name in self.stored.items()}
+
+
+@dataclass(frozen=True)
+class _Shaped:
+    """As much of an array as its header tells."""
+
+    shape: Shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+def recognise(store: TensorStore, *, family: str | None = None, layouts: Sequence[Layout] = ()) -> tuple[list[Group], list[str]]:
+    """The groups in the order of their depth, and in words what looked like a layer and is none.
+
+    Raises
+    ------
+    KeyError
+        If the family is unknown.
+    """
+    names, problems = _dotted(store)
+    kinds = [FAMILIES[family]] if family is not None else FAMILIES.values()
+    candidates = [*layouts, *(layout for kind in kinds for layout in kind.layouts)]
+    claimed: set[str] = set()
+    groups: list[Group] = []
+    misfits: dict[str, str] = {}
+    for layout in candidates:
+        for prefix in _prefixes(names, layout.anchor):
+            leaves = {leaf: names[prefix + leaf] for leaf in layout.shapes if prefix + leaf in names}
+            if leaves[layout.anchor] in claimed or any(prefix + leaf in names for leaf in layout.without):
+                continue
+            missing = [leaf for leaf in layout.required if leaf not in leaves]
+            complaint = f"lacks {few(missing)}" if missing else _misfit(layout, {leaf: store.shapes[name] for leaf, name in leaves.items()})
+            if complaint:
+                close = len(leaves) > len(layout.shapes) / 2
+                if close:
+                    misfits.setdefault(
+                        leaves[layout.anchor], f"{prefix.rstrip('.') or 'the tensors'}: looks like {layout.title}, but {complaint}"
+                    )
+                continue
+            claimed.update(leaves.values())
+            groups.append(Group(name=_name(prefix, layout), prefix=prefix, layout=layout, stored=leaves))
+    groups.sort(key=lambda group: _depth(group.prefix))
+    return groups, [*problems, *(words for anchor, words in misfits.items() if anchor not in claimed)]
+
+
+def nothing_found(store: TensorStore, problems: Sequence[str]) -> CheckpointError:
+    """The error for a checkpoint without a recurrent layer."""
+    near = "; ".join(problems)
+    return CheckpointError(
+        f"no recurrent layer was recognised among {few(store.shapes)}{'; ' + near if near else ''}; for a module with names of its own "
+        "pass a layout, see ssm_analysis.families.layouts",
+        path=store.source,
+    )
+
+
+def _dotted(store: TensorStore) -> tuple[dict[str, str], list[str]]:
+    """Stored names by the same names with dots between all levels."""
+    names: dict[str, str] = {}
+    problems = []
+    for stored in store.shapes:
+        dotted = stored.replace("/", ".")
+        if dotted in names:
+            problems.append(f"{stored!r} and {names[dotted]!r} are one name; the first is read")
+        else:
+            names[dotted] = stored
+    return names, problems
+
+
+def _prefixes(names: Mapping[str, str], anchor: str) -> list[str]:
+    """What stands in front of the anchor, with its dot; empty where the anchor is the whole name."""
+    return [name[: len(name) - len(anchor)] for name in names if name == anchor or name.endswith("." + anchor)]
+
+
+def _misfit(layout: Layout, shapes: Mapping[str, Shape]) -> str:
+    """Why these shapes are not those of the layout; empty where they are."""
+    try:
+        check_params(layout.family, {leaf: _Shaped(shape) for leaf, shape in shapes.items()}, layout.shapes, optional=layout.optional)
+    except ValueError as error:
+        return str(error)
+    if not layout.where(shapes):
+        return f"its shapes do not fit each other: {dict(shapes)}"
+    return ""
+
+
+def _name(prefix: str, layout: Layout) -> str:
+    """The prefix without the last dot and without a leading "params", and the module that the recurrence's own leaves share."""
+    whole = (prefix + layout.own_module).strip(".")
+    return re.sub(r"^params(\.|$)", "", whole)
+
+
+def _depth(prefix: str) -> list[tuple[int, int | str]]:
+    """Sorts layers.2 before layers.10."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", prefix)]

@@ -1,0 +1,69 @@
+"""Arguments that all commands share which read a checkpoint, and a bar that shows how far they are."""
+
+import argparse
+import ast
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """PATH, and what the weights do not tell."""
+    parser.add_argument("path", type=Path, metavar="PATH", help="a checkpoint: a file, or a folder with config.json")
+    parser.add_argument("--family", metavar="FAMILY", help="look for layers of this family alone")
+    parser.add_argument(
+        "--assume",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option that the weights do not tell, e.g. dt_transform=softplus",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a JSON file in the place of the config.json beside the weights")
+
+
+def how_to_read(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `load` that these arguments mean."""
+    return {
+        "family": arguments.family,
+        "assume": dict(_assumption(text) for text in arguments.assume),
+        "config": None if arguments.config is None else _config(arguments.config),
+    }
+
+
+@contextmanager
+def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal; nothing where the output of errors is not one."""
+    if not sys.stderr.isatty():
+        yield lambda done, count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(words, total=None)
+        yield lambda done, count: bar.update(task, completed=done, total=count)
+
+
+def _assumption(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--assume must be NAME=VALUE, e.g. dt_transform=softplus; got {text!r}")
+    try:
+        return name, ast.literal_eval(value)  # numbers, True, None, tuples
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--config must be a JSON file, got {str(path)!r}: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"--config must hold an object, got a {type(config).__name__} in {str(path)!r}")
+    return config

@@ -1,0 +1,44 @@
+"""``ssm-analysis plot``: one picture of a checkpoint or of one of its layers."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ssm_analysis.cli.checkpoints import add_checkpoint, how_to_read, progress_bar
+from ssm_analysis.cli.output import checked_output, save
+
+PICTURES = {
+    "unit-disk": "eigenvalues in the unit disk, and time constant against angle",
+    "bode": "gain and phase over frequency",
+    "impulse": "the kernel",
+    "hsv": "Hankel singular values",
+    "memory": "the share of the kernel's energy that comes later than so many tokens",
+}
+
+
+def add(commands: Any) -> None:
+    """Its arguments."""
+    parser = commands.add_parser(
+        "plot",
+        help="draw a checkpoint",
+        description="Draw all layers of a checkpoint, or one of them. "
+        + "; ".join(f"{name}: {words}" for name, words in PICTURES.items())
+        + ".",
+    )
+    parser.add_argument("picture", choices=PICTURES, help="what to draw")
+    add_checkpoint(parser)
+    parser.add_argument("--layer", metavar="NAME", help="this layer alone")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg or .pdf (default: the name of the picture)")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw and save."""
+    from ssm_analysis.plots.checkpoints import checkpoint_picture
+
+    out = checked_output(arguments.out or Path(f"{arguments.picture.replace('-', '_')}.png"))
+    with progress_bar("layers") as progress:
+        figure = checkpoint_picture(arguments.picture, arguments.path, layer=arguments.layer, progress=progress, **how_to_read(arguments))
+    save(figure, out)
+    print(f"drawn: {out}")
+    return 0

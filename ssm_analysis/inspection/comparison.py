@@ -1,0 +1,123 @@
+"""Two checkpoints of one model beside each other: which tensors never moved, and where the eigenvalues went."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
+from ssm_analysis.checkpoint.store import CheckpointError
+from ssm_analysis.families.layouts import Layout
+from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
+from ssm_analysis.inspection.rows import Row
+from ssm_analysis.layer import Layer
+from ssm_analysis.xp import to_numpy
+
+
+def compare(
+    source: Source,
+    against: Source,
+    *,
+    family: str | None = None,
+    assume: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    layouts: Sequence[Layout] = (),
+) -> list[Row]:
+    """How each layer of ``source`` differs from the layer of the same name in ``against``, an earlier or another checkpoint.
+
+    Returns
+    -------
+    list
+        A row for each layer of either: "name"; "unchanged" tensors, equal in every entry; "changes", for the others
+        ||new - old|| / ||old||; "time_constant_max" now and "time_constant_max_against" (tokens); "largest_move" of an eigenvalue,
+        relative to its decay rate; and "findings". A layer that stands in one of the two alone has a finding and no numbers.
+
+    Raises
+    ------
+    CheckpointError, ValueError
+        As `load`.
+    """
+    how = {"family": family, "assume": assume, "config": config, "layouts": layouts}
+    with find_layers(source, **how) as new, find_layers(against, **how) as old:  # type: ignore[arg-type]
+        of_old = {group.name: group for group in old.groups}
+        rows: list[Row] = []
+        for group in new.groups:
+            if group.name not in of_old:
+                rows.append(
+                    {"name": group.name, "findings": [_finding(group.name, "warning", "only-here", "is not in the other checkpoint")]}
+                )
+                continue
+            rows += _both(_read(new, group), _read(old, of_old.pop(group.name)))
+    rows += [{"name": name, "findings": [_finding(name, "warning", "missing-here", "is in the other checkpoint alone")]} for name in of_old]
+    return rows
+
+
+def _read(found: FoundLayers, group: Any) -> list[Layer] | CheckpointError:
+    try:
+        return found.read(group)
+    except CheckpointError as error:
+        return error
+
+
+def _both(new: list[Layer] | CheckpointError, old: list[Layer] | CheckpointError) -> list[Row]:
+    if isinstance(new, CheckpointError) or isinstance(old, CheckpointError):
+        error = new if isinstance(new, CheckpointError) else old
+        return [{"name": "", "error": str(error), "findings": []}]
+    pairs = {layer.name: layer for layer in old}
+    return [_row(layer, pairs[layer.name]) for layer in new if layer.name in pairs]
+
+
+def _row(new: Layer, old: Layer) -> Row:
+    p, q = ({name: to_numpy(x) for name, x in layer.params.items()} for layer in (new, old))
+    same_shape = [name for name in p if name in q and p[name].shape == q[name].shape]
+    unchanged = [name for name in same_shape if np.array_equal(p[name], q[name])]
+    changes = {name: _relative(p[name], q[name]) for name in same_shape if name not in unchanged}
+    poles, before = _poles(new), _poles(old)
+    out = []
+    others = [name for name in (*p, *q) if name not in same_shape]
+    if others:
+        out.append(
+            _finding(new.name, "warning", "other-shapes", f"differ in shape or are in one alone: {', '.join(dict.fromkeys(others))}")
+        )
+    if unchanged and changes:
+        out.append(_finding(new.name, "warning", "never-moved", f"the same in both, though others moved: {', '.join(unchanged)}"))
+    if unchanged and not changes:
+        out.append(_finding(new.name, "note", "identical", "every tensor is the same in both"))
+    return {
+        "name": new.name,
+        "family": new.family,
+        "unchanged": unchanged,
+        "changes": changes,
+        "time_constant_max": _slowest(poles),
+        "time_constant_max_against": _slowest(before),
+        "largest_move": _largest_move(poles, before),
+        "findings": out,
+    }
+
+
+def _poles(layer: Layer) -> LayerPoles:
+    return layer_poles(layer, None if layer.time_varying else layer.system())
+
+
+def _relative(new: np.ndarray, old: np.ndarray) -> float:
+    size = float(np.linalg.norm(old.reshape(-1)))
+    change = float(np.linalg.norm((new - old).reshape(-1)))
+    return change / size if size else float("inf")
+
+
+def _slowest(poles: LayerPoles) -> float:
+    least = float(np.min(poles.rates))
+    return float("inf") if least <= 0 else 1 / least
+
+
+def _largest_move(new: LayerPoles, old: LayerPoles) -> float | None:
+    """Of one eigenvalue, |mu_new - mu_old| / |Re mu_old|; None where they cannot be told or paired."""
+    if not (new.trusted and old.trusted) or new.log_poles.shape != old.log_poles.shape:
+        return None
+    decay = np.abs(np.real(old.log_poles))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.nanmax(np.abs(new.log_poles - old.log_poles) / decay))
+
+
+def _finding(layer: str, severity: str, code: str, message: str) -> dict[str, str]:
+    return {"layer": layer, "severity": severity, "code": code, "message": message}

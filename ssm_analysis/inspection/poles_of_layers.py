@@ -1,0 +1,70 @@
+"""The eigenvalues of one layer as they can be known without an input, and which matrix they belong to."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Inexact
+
+from ssm_analysis.analyses.modes import decay_rates
+from ssm_analysis.families import FAMILIES
+from ssm_analysis.layer import Layer
+from ssm_analysis.systems import LTI, StateSpace
+from ssm_analysis.xp import double, to_numpy
+
+SECONDS_FOR_64_STATES = 1.3
+"""Of one eigenvalue problem of S4 in extended precision; eight times that for twice as many states."""
+PATIENCE = 30.0
+"""Seconds for the eigenvalues of one layer, beyond which only what double precision can tell is given."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerPoles:
+    """Eigenvalues of the discrete A of one layer."""
+
+    log_poles: Inexact[np.ndarray, "*batch n"]
+    matrix: str
+    """Which matrix, in words."""
+    one_of_each_pair: bool
+    """Whether each that is not real stands for its conjugate too."""
+    trusted: bool
+    """Whether they are those of the matrix. Otherwise they are what double precision makes of a matrix whose eigenvalues it
+    cannot tell, and only the largest modulus means something."""
+
+    @property
+    def rates(self) -> Float[np.ndarray, " k"]:
+        """-log|lambda| of all of them, nats per token."""
+        return -np.real(self.log_poles).reshape(-1)
+
+
+def layer_poles(layer: Layer, system: LTI | None) -> LayerPoles:
+    """Of a time-invariant layer those of its A, of a selective one those that its biases alone give.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    system
+        ``layer.system()`` where there is one, which need not be made twice.
+    """
+    family = FAMILIES[layer.family]
+    if system is None:
+        log_poles = to_numpy(double(family.at_bias(layer.params, **layer.options)))  # type: ignore[union-attr]
+        return LayerPoles(log_poles=log_poles, matrix="A with the step of the bias alone", one_of_each_pair=False, trusted=True)
+    if isinstance(system, StateSpace) and _seconds(layer, system.nstates) > PATIENCE:
+        rates = to_numpy(decay_rates(system))
+        return LayerPoles(
+            log_poles=-rates,
+            matrix="stored A in double precision: only its largest |lambda| is known",
+            one_of_each_pair=False,
+            trusted=False,
+        )
+    found = layer.spectrum()
+    return LayerPoles(log_poles=to_numpy(found.log_poles), matrix=found.matrix, one_of_each_pair=found.one_of_each_pair, trusted=True)
+
+
+def _seconds(layer: Layer, states: int) -> float:
+    """What the eigenvalues in extended precision will cost: one problem for each copy of A, or each feature."""
+    steps = layer.params["inv_dt"].shape
+    problems = layer.params["A_real"].shape[0] if steps[1] == 1 else steps[0]
+    return problems * SECONDS_FOR_64_STATES * math.pow(states / 64, 3)

@@ -1,0 +1,94 @@
+r"""One row of numbers for each layer.
+
+Lemma 2.2 of arXiv 2403.16899 asks for eigenvalues near the circle and inside it. The verdict names the time constant of the slowest mode,
+-1/log|lambda| tokens: "short" below 100, "medium" below 1,000, "long" from there on, "unstable" where an eigenvalue lies on
+or outside the circle.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ssm_analysis.analyses.kernel_energy import horizon
+from ssm_analysis.analyses.memory_curves import effective_order
+from ssm_analysis.analyses.modes import margins
+from ssm_analysis.analyses.norms import hinf_norm
+from ssm_analysis.inspection.poles_of_layers import LayerPoles
+from ssm_analysis.layer import Layer
+from ssm_analysis.plain_data import plain
+from ssm_analysis.systems import LTI
+from ssm_analysis.xp import to_numpy
+
+VERDICTS = ((100, "short"), (1_000, "medium"), (math.inf, "long"))
+"""Upper ends, in tokens, of the time constant of the slowest mode."""
+Row = dict[str, Any]
+
+
+def row_of(layer: Layer, poles: LayerPoles, system: LTI | None, *, layout: str, dtype: str, norms: bool = True) -> Row:
+    """What one layer is, in plain numbers and words, ready for ``pandas.DataFrame``; None where something is not defined.
+
+    Parameters
+    ----------
+    layer, poles, system
+        The layer, its eigenvalues, and ``layer.system()`` for a time-invariant one.
+    layout, dtype
+        How it was stored.
+    norms
+        Whether effective order, horizon and H-infinity norm are computed, which cost most of the time.
+    """
+    return {
+        "name": layer.name,
+        "family": layer.family,
+        "layout": layout,
+        "dtype": dtype,
+        "time_varying": layer.time_varying,
+        **_sizes(layer, poles, system),
+        **_moduli(poles),
+        **(_of_system(system) if norms and system is not None else dict.fromkeys(("horizon", "effective_order", "hinf_norm"))),
+        "assumptions": {
+            name: {"value": plain(found.value), "source": found.source, **({"note": found.note} if found.note else {})}
+            for name, found in layer.assumptions.items()
+        },
+        "notes": list(layer.notes),
+    }
+
+
+def _sizes(layer: Layer, poles: LayerPoles, system: LTI | None) -> Row:
+    shape = poles.log_poles.shape
+    if system is not None:
+        channels, states = math.prod(system.batch_shape), system.nstates
+        return {"systems": channels, "states": states, "inputs": system.ninputs, "outputs": system.noutputs}
+    return {"systems": math.prod(shape[:-1]), "states": shape[-1], "inputs": 1, "outputs": 1}
+
+
+def _moduli(poles: LayerPoles) -> Row:
+    """|lambda|, margin and time constants, from the logarithms: near the circle 1 - |lambda| would cancel."""
+    rates = poles.rates
+    slowest, middle = float(np.min(rates)), float(np.median(rates))
+    known = poles.trusted
+    time_constant = math.inf if slowest <= 0 else 1 / slowest
+    return {
+        "poles_of": poles.matrix,
+        "eigenvalues": int(rates.size),
+        "abs_min": float(np.exp(-np.max(rates))) if known else None,
+        "abs_median": float(np.exp(-middle)) if known else None,
+        "abs_max": float(np.exp(-slowest)),
+        "margin": float(-np.expm1(-slowest)),
+        "on_or_outside": int(np.sum(rates <= 0)),
+        "time_constant_median": (math.inf if middle <= 0 else 1 / middle) if known else None,
+        "time_constant_max": time_constant,
+        "memory": "unstable" if slowest <= 0 else next(word for end, word in VERDICTS if time_constant < end),
+    }
+
+
+def _of_system(system: LTI) -> Row:
+    """Medians over the channels that stay bounded, and the largest H-infinity norm."""
+    stable = bool(np.all(to_numpy(margins(system)) > 0))
+    passed = to_numpy(horizon(system)).reshape(-1)
+    passed = passed[~np.isnan(passed)]  # channels that pass nothing on
+    return {
+        "horizon": float(np.median(passed)) if passed.size else None,
+        "effective_order": float(np.median(to_numpy(effective_order(system)))) if stable else None,
+        "hinf_norm": float(np.max(to_numpy(hinf_norm(system)))),
+    }
