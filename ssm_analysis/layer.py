@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from ssm_analysis.systems import LTI, DiagonalLTV
 from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array, is_complex, is_floating
@@ -113,7 +113,7 @@ class Layer:
             raise ValueError(f"channels must be a positive integer, the size of a window, got {channels!r}")
         return family.windows(self.params, u, size=channels, **self.options)
 
-    def core_input(self, u: Float[Array, "l d_model"]) -> Float[Array, "l *batch m"]:
+    def core_input(self, u: Float[Array, "l d_model"]) -> Inexact[Array, "l *batch m"]:
         """The signal that drives the recurrence when ``u`` enters the layer, in the shape that ``simulate`` takes."""
         self._check_input(u)
         return self._definition().core_input(self.params, u, **self.options)

@@ -10,6 +10,7 @@ import numpy as np
 from ssm_analysis.families import Family
 from ssm_analysis.initialisation import InitialEigenvalues
 from ssm_analysis.plain_data import finite
+from ssm_analysis.rich_tables import unwrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,9 +70,7 @@ def memory_table(found: Sequence[InitialEigenvalues]) -> "Table":
                 second = series.label if i == 1 and len(panel.series) > 1 else ""
                 head = (panel.title, *slowest) if i == 0 else (second, "", "", "", "")
                 table.add_row(*head, share, *(_percent(x) for x in values), end_section=i == 2)
-    for column in table.columns:  # in less space rich would cut numbers off
-        column.min_width = max(len(str(entry)) for entry in (column.header, *column.cells))
-    return table
+    return unwrapped(table)
 
 
 def families_data(families: Mapping[str, Family]) -> list[dict[str, str]]:

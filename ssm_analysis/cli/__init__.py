@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from ssm_analysis import __version__
-from ssm_analysis.cli import export, families, figure, inspect, plot
+from ssm_analysis.cli import export, families, figure, inspect, plot, verify
 
-COMMANDS = (figure, families, inspect, plot, export)
+COMMANDS = (figure, families, inspect, verify, plot, export)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from jaxtyping import Float, Inexact
+from jaxtyping import Inexact
 
 from ssm_analysis.analyses.spectrum import Spectrum
 from ssm_analysis.families.layouts import Layout
@@ -43,7 +43,7 @@ class TimeInvariantFamily:
     """A fresh layer: ``init(d_model=..., seed=..., ...)``."""
     system: Callable[..., LTI]
     """``system(params, **options)``, in the array library of the parameters and differentiable."""
-    core_input: Callable[..., Float[Array, "l *batch m"]]
+    core_input: Callable[..., Inexact[Array, "l *batch m"]]
     """``core_input(params, u, **options)``: the input of the layer in the shape that ``simulate`` takes."""
     reference: Callable[..., Any]
     """``reference(params, u, **options)``: the recurrence step by step from the equation of the paper, in numpy."""
@@ -69,7 +69,7 @@ class SelectiveFamily:
     """``along(params, u, channels=None, **options)``: the system along ``u``, differentiable; of the first batch axis a slice."""
     windows: Callable[..., Iterator[DiagonalLTV]]
     """``windows(params, u, size=..., **options)``: the same, ``size`` entries of the first batch axis at a time, in order."""
-    core_input: Callable[..., Float[Array, "l *batch m"]]
+    core_input: Callable[..., Inexact[Array, "l *batch m"]]
     """``core_input(params, u, **options)``: the signal that drives the recurrence along ``u``."""
     reference: Callable[..., Any]
     """``reference(params, u, **options)``: the recurrence step by step from the equation of the paper, in numpy."""

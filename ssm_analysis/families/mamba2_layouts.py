@@ -37,8 +37,6 @@ def of_relatives(config: Mapping[str, Any]) -> Options:
     implied: dict[str, Any] = {}
     if any(kind.startswith(CLAMPED_BELOW) for kind in kinds):
         implied["time_step_limit"] = (float(config.get("time_step_min", TIME_STEP_MIN)), math.inf)
-    elif isinstance(config.get("time_step_limit"), list | tuple):
-        implied["time_step_limit"] = tuple(config["time_step_limit"])
     if "n_groups" not in config and any(kind.startswith(EIGHT_GROUPS) for kind in kinds):
         implied["n_groups"] = 8
     if "mup_vector" in config:  # a live Falcon-H1: one factor for each row of in_proj

@@ -228,7 +228,7 @@ def _recurrence_input(params: Params, u: Array) -> Array:
     return depthwise(x, xp.matrix_transpose(params["conv_1d.w"]), params["conv_1d.b"])
 
 
-def _gate(w: Array, b: Array, x: Float[Array, "l w"]) -> Float[Array, "l w"]:
+def _gate(w: Array, b: Array, x: Float[Array, "l w"]) -> Float[Array, "l states"]:
     """sigmoid(x_block @ w + b), block by block."""
     xp, (heads, block, _) = array_namespace(x), w.shape
     pre = xp.matmul(xp.reshape(x, (-1, heads, 1, block)), w)[..., 0, :] + b

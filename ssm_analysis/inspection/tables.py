@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ssm_analysis.inspection.rows import Row
+from ssm_analysis.rich_tables import unwrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +47,7 @@ def inspection_table(rows: Sequence[Row]) -> "Table":
     total = sum(row["eigenvalues"] for row in read)
     table.add_section()
     table.add_row(f"{len(rows)} layers", "", f"{total:,} eigenvalues", "", *[""] * 10, str(sum(len(row["findings"]) for row in rows)))
-    return _unwrapped(table)
+    return unwrapped(table)
 
 
 def finding_lines(rows: Sequence[Row]) -> Iterator[str]:
@@ -126,7 +127,7 @@ def detail_tables(found: dict[str, Any]) -> Iterator["Table"]:
         counts = (f"{row['on_circle']:,}", f"{row['outside']:,}")
         changes = (_number(row["median_change"]), _number(row["largest_change"]))
         precision.add_row(row["dtype"], row["kept"], *changes, *counts, _number(row["slowest_after"]))
-    yield precision
+    yield unwrapped(precision)
 
 
 def _table(title: str, caption: str, words: Sequence[str], numbers: Sequence[str]) -> "Table":
@@ -137,13 +138,6 @@ def _table(title: str, caption: str, words: Sequence[str], numbers: Sequence[str
         table.add_column(name)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _unwrapped(table: "Table") -> "Table":
-    """In less space rich would cut numbers off."""
-    for column in table.columns:
-        column.min_width = max(len(str(entry)) for entry in (column.header, *column.cells))
     return table
 
 
