@@ -48,3 +48,24 @@ def test_memory(falcon_mamba, keys, megabytes):
     assert (tensors, dtypes, model, problems) == (len(shapes), ["bfloat16"], "falcon_mamba", [])
     assert opened < 150
     assert peak < megabytes
+
+
+INSPECT = """
+import json
+from ssm_analysis.checkpoint.loading import find_layers
+from ssm_analysis.inspection.inspecting import rows_of_group
+from tests.memory import peak
+with find_layers({folder!r}) as found:
+    rows = [row for group in found.groups[:5] for row in rows_of_group(found, group, norms=True)]
+    count = len(found.groups)
+print(json.dumps([count, [row["eigenvalues"] for row in rows], rows[0]["assumptions"]["mixer_rms_eps"], peak()]))
+"""
+
+
+@needs_books
+def test_inspection_holds_one_layer_at_a_time(falcon_mamba):
+    """In 64 bits one layer has 0.6 GB; those that follow it need no more."""
+    groups, eigenvalues, epsilon, peak = fresh(INSPECT.format(folder=str(falcon_mamba[0])))
+    assert (groups, eigenvalues) == (64, [8192 * 16] * 5)
+    assert epsilon == {"value": 1e-6, "source": "file"}
+    assert peak < 1500

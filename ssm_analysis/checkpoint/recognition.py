@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
 from ssm_analysis.families import FAMILIES
@@ -53,25 +54,27 @@ def recognise(store: TensorStore, *, family: str | None = None, layouts: Sequenc
     candidates = [*layouts, *(layout for kind in kinds for layout in kind.layouts)]
     claimed: set[str] = set()
     groups: list[Group] = []
-    misfits: dict[str, str] = {}
+    misfits: dict[str, tuple[int, str]] = {}
+    spoiled: list[set[str]] = []
     for layout in candidates:
         for prefix in _prefixes(names, layout.anchor):
             leaves = {leaf: names[prefix + leaf] for leaf in layout.shapes if prefix + leaf in names}
-            if leaves[layout.anchor] in claimed or any(prefix + leaf in names for leaf in layout.without):
+            anchor, stored = leaves[layout.anchor], set(leaves.values())
+            if anchor in claimed or any(prefix + leaf in names for leaf in layout.without) or any(stored < whole for whole in spoiled):
                 continue
+            shapes = {leaf: store.shapes[name] for leaf, name in leaves.items()}
             missing = [leaf for leaf in layout.required if leaf not in leaves]
-            complaint = f"lacks {few(missing)}" if missing else _misfit(layout, {leaf: store.shapes[name] for leaf, name in leaves.items()})
-            if complaint:
-                close = len(leaves) > len(layout.shapes) / 2
-                if close:
-                    misfits.setdefault(
-                        leaves[layout.anchor], f"{prefix.rstrip('.') or 'the tensors'}: looks like {layout.title}, but {complaint}"
-                    )
-                continue
-            claimed.update(leaves.values())
-            groups.append(Group(name=_name(prefix, layout), prefix=prefix, layout=layout, stored=leaves))
+            complaint = f"lacks {few(missing)}" if missing else _misfit(layout, shapes)
+            if not complaint:
+                claimed |= stored
+                groups.append(Group(name=_name(prefix, layout), prefix=prefix, layout=layout, stored=leaves))
+            elif len(leaves) > len(layout.shapes) / 2:
+                near = len(missing), f"{prefix.rstrip('.') or 'the tensors'}: looks like {layout.title}, but {complaint}"
+                misfits[anchor] = min(misfits.get(anchor, near), near, key=itemgetter(0))
+            if complaint and not missing:  # so that a kernel whose D does not fit is not taken for one without its block
+                spoiled.append(stored)
     groups.sort(key=lambda group: _depth(group.prefix))
-    return groups, [*problems, *(words for anchor, words in misfits.items() if anchor not in claimed)]
+    return groups, [*problems, *(words for anchor, (_, words) in misfits.items() if anchor not in claimed)]
 
 
 def nothing_found(store: TensorStore, problems: Sequence[str]) -> CheckpointError:

@@ -48,7 +48,8 @@ def nothing(config: Mapping[str, Any]) -> Options:
 # functions with a name, here and in `with_names`, so that a layout of one's own can be sent to other processes
 
 
-def _anything(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def anything(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """All shapes that the axes allow."""
     return True
 
 
@@ -90,7 +91,7 @@ class Layout:
     choices
         The values that an option may have, where they are few.
     aliases
-        Further names under which configurations hold an option.
+        Further names under which configurations and the caller give an option.
     configured
         What a configuration (config.json, hyper-parameters) says about the options in other ways.
     refuses
@@ -106,7 +107,7 @@ class Layout:
     alongside: tuple[str, ...] = ()
     in_front: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    where: Callable[[Mapping[str, tuple[int, ...]]], bool] = _anything
+    where: Callable[[Mapping[str, tuple[int, ...]]], bool] = anything
     options: Options = field(default_factory=dict)
     folded: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()

@@ -212,8 +212,8 @@ def _check(params: Params, u: Array) -> None:
     sizes = check_params("rg_lru", params, COMPLEX_SHAPES if "a_imag_param" in params else SHAPES, optional=BLOCK_PARAMS)
     width = sizes["W"] if "W" in sizes else 2 * sizes["S"]
     if sizes["heads"] * sizes["block"] != width or 2 * sizes.get("half", sizes["block"] / 2) != sizes["block"]:
-        shape = tuple(params["a_gate.w"].shape)
-        raise ValueError(f"the gates of an RG-LRU must cover its width W = {width}, got {sizes['heads']} blocks of {sizes['block']}: {shape}")
+        got = f"{sizes['heads']} blocks of {sizes['block']}: {tuple(params['a_gate.w'].shape)}"
+        raise ValueError(f"the gates of an RG-LRU must cover its width W = {width}, got {got}")
     present = [name for name in BLOCK_PARAMS if name in params]
     if present and len(present) < len(BLOCK_PARAMS):
         raise KeyError(f"an RG-LRU with its block needs all of {', '.join(BLOCK_PARAMS)}, got {', '.join(present)}")

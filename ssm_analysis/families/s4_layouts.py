@@ -18,11 +18,21 @@ The code of each version: tags v1, v2, v3.0.0 and v4.0.0 of state-spaces/s4 and 
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Complex
 
-from ssm_analysis.families.layouts import Layout, Options, Part, Tensors, complex_pairs, in_two_directions, one_or_two_directions
+from ssm_analysis.families.layouts import (
+    Layout,
+    Options,
+    Part,
+    Tensors,
+    anything,
+    complex_pairs,
+    in_two_directions,
+    one_or_two_directions,
+)
 from ssm_analysis.families.transforms import NAMES, apply_transform, tile_copies
 
 TRANSFORMS = {"dt_transform": "exp", "real_transform": "exp", "imag_transform": "none"}
@@ -68,7 +78,7 @@ def v2(tensors: Tensors, options: Options) -> list[Part]:
     params = {"inv_dt": t["log_dt"][:, None], "P": P, "B": B[0], "C": C, "D": t["D"]}
     if "w" in t:
         w = complex_pairs(t["w"])
-        params |= {"A_real": -w.real, "A_imag": -w.imag, "Q": np.conj(complex_pairs(t["Q"]))}
+        params |= {"A_real": -np.real(w), "A_imag": -np.imag(w), "Q": np.conj(complex_pairs(t["Q"]))}
         own = {"real_transform": "none"}
     else:
         params |= {"A_real": t["log_w_real"], "A_imag": -t["w_imag"]}
@@ -173,14 +183,6 @@ def band(params: Tensors, options: Options) -> np.ndarray:
 
 def bare(layout: Layout, prefix: str) -> Layout:
     """The same layout of a kernel on its own, without the block around it, whose D is taken as 0."""
-    inner = layout.decode
-
-    def decode(tensors: Tensors, options: Options) -> list[Part]:
-        C = tensors["C"]
-        channels, H = (1, len(C)) if layout.shapes["D"] == "H" else C.shape[:2]
-        D = np.zeros(H) if layout.shapes["D"] == "H" else np.zeros((channels, H))
-        parts = inner({**{prefix + leaf: x for leaf, x in tensors.items()}, "D": D}, options)
-        return [replace(part, notes=(*part.notes, "a kernel without its block: D is not stored and taken as 0")) for part in parts]
 
     def cut(leaves: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(leaf.removeprefix(prefix) for leaf in leaves)
@@ -192,9 +194,16 @@ def bare(layout: Layout, prefix: str) -> Layout:
         optional=cut(layout.optional),
         alongside=cut(layout.alongside),
         without=cut(layout.without),
-        where=lambda shapes: True,
-        decode=decode,
+        where=anything,
+        decode=partial(_decode_bare, layout, prefix),
     )
+
+
+def _decode_bare(layout: Layout, prefix: str, tensors: Tensors, options: Options) -> list[Part]:
+    C = tensors["C"]
+    D = np.zeros(C.shape[:1] if layout.shapes["D"] == "H" else C.shape[:2])
+    parts = layout.decode({**{prefix + leaf: x for leaf, x in tensors.items()}, "D": D}, options)
+    return [replace(part, notes=(*part.notes, "a kernel without its block: D is not stored and taken as 0")) for part in parts]
 
 
 def _both(x: np.ndarray) -> np.ndarray:

@@ -58,8 +58,8 @@ def v21_dss(tensors: Tensors, options: Options) -> list[Part]:
     w = complex_pairs(t["w"])
     params = {
         "inv_dt": t["log_dt"][:, None],
-        "A_real": -w.real,
-        "A_imag": -w.imag,
+        "A_real": -np.real(w),
+        "A_imag": -np.imag(w),
         "B": np.ones_like(w),
         "C": complex_pairs(t["C"]),
         "D": t["D"],
@@ -145,7 +145,8 @@ V3 = Layout(
     title="state-spaces/s4 v3, diagonal",
     family="s4d",
     shapes={
-        KERNEL + "inv_A_real": "S n", KERNEL + "A_imag": "S n", KERNEL + "log_dt": "H", KERNEL + "B": "S n 2", KERNEL + "C": "channels H n 2",
+        KERNEL + "inv_A_real": "S n", KERNEL + "A_imag": "S n", KERNEL + "log_dt": "H", KERNEL + "B": "S n 2",
+        KERNEL + "C": "channels H n 2",
         "D": "outputs H",
     },
     alongside=(KERNEL + "A",),

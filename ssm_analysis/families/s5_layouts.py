@@ -40,7 +40,7 @@ def torch_port(tensors: Tensors, options: Options) -> list[Part]:
         B, C = BP @ BH.T, CH.T @ CP
     else:
         B, C = complex_pairs(tensors["B"]), complex_pairs(tensors["C"])
-    params = {"Lambda_re": lam.real, "Lambda_im": lam.imag, "B": B, "log_step": tensors["log_step"].reshape(-1), "D": tensors["D"]}
+    params = {"Lambda_re": np.real(lam), "Lambda_im": np.imag(lam), "B": B, "log_step": tensors["log_step"].reshape(-1), "D": tensors["D"]}
     return _directions(params, C, {})
 
 
@@ -55,6 +55,11 @@ def _directions(params: dict[str, np.ndarray], C: np.ndarray, options: Options) 
         Part(params={**params, "C": C[:, :P]}, options=options),
         Part(params={**params, "C": C[:, P:], "D": np.zeros_like(params["D"])}, options=options, suffix=REVERSE),
     ]
+
+
+def chosen_rule(config: Mapping[str, Any]) -> Options:
+    """The discretisation of a live module of s5-pytorch, which keeps the function that carries it out."""
+    return {"discretization": str(config["discretize"]).removeprefix("discretize_")} if "discretize" in config else {}
 
 
 def unsupported(config: Mapping[str, Any]) -> str:
@@ -87,7 +92,7 @@ TORCH = Layout(
     choices={"discretization": ("zoh", "bilinear")},
     aliases={"step_rescale": ("step_scale",)},
     fixed={"conj_sym": False, "clip_eigs": False},
-    configured=lambda config: {"discretization": str(config["discretize"]).removeprefix("discretize_")} if "discretize" in config else {},
+    configured=chosen_rule,
     refuses=unsupported,
     decode=torch_port,
 )

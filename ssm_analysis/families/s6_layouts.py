@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ssm_analysis.families.layouts import REVERSE, Layout, Options, Part, Tensors
+from ssm_analysis.families.layouts import REVERSE, Layout, Options, Part, Tensors, nothing
 
 DEFAULT_EPSILON = 1e-6
 """Of the norms of r, B and C in Falcon-Mamba and Jamba."""
@@ -63,7 +63,8 @@ SHAPES = {
 BIASES = ("in_proj.bias", "conv1d.bias", "x_proj.bias")
 REVERSED = {
     "A_log": "A_b_log", "D": "D_b", "conv1d.weight": "conv1d_b.weight", "conv1d.bias": "conv1d_b.bias",
-    "x_proj.weight": "x_proj_b.weight", "x_proj.bias": "x_proj_b.bias", "dt_proj.weight": "dt_proj_b.weight", "dt_proj.bias": "dt_proj_b.bias",
+    "x_proj.weight": "x_proj_b.weight", "x_proj.bias": "x_proj_b.bias",
+    "dt_proj.weight": "dt_proj_b.weight", "dt_proj.bias": "dt_proj_b.bias",
 }  # fmt: skip
 OUT = ("out_proj.weight", "out_proj.bias")
 
@@ -95,7 +96,7 @@ JAMBA = replace(
     without=(),
     options={**MAMBA.options, "mixer_rms_eps": DEFAULT_EPSILON},
     aliases={"mixer_rms_eps": ("rms_norm_eps", "variance_epsilon")},
-    configured=lambda config: {},
+    configured=nothing,
 )
 ZAMBA = Layout(
     title="Zamba",

@@ -5,13 +5,13 @@ import sys
 
 import torch
 
-from benchmarks import growth, jobs, selective_layers, training
+from benchmarks import checkpoints, growth, jobs, selective_layers, training
 from benchmarks.measure import as_table, measure
 
 
 def main() -> None:
     """Run the jobs whose function names are given, or all, and the growth tables."""
-    names = {job.__name__: job for job in [*jobs.JOBS, *training.JOBS, *selective_layers.JOBS]}
+    names = {job.__name__: job for job in [*jobs.JOBS, *training.JOBS, *selective_layers.JOBS, *checkpoints.JOBS]}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("jobs", nargs="*", default=[*names, "growth"], help=f"some of {', '.join(names)}, growth")
     arguments = parser.parse_args()
