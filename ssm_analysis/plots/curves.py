@@ -142,14 +142,22 @@ def memory(found: Memory, *, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
+def band(ax: "Axes", x: np.ndarray, y: Float[np.ndarray, "k points"], *, label: str, color: str | None = None) -> None:
+    """Many curves as their median, the band from 5 to 95 % around it, and dotted the extremes."""
+    least, low, middle, high, most = np.percentile(y, (0, BAND[0], 50, BAND[1], 100), axis=0)
+    (line,) = ax.plot(x, middle, linewidth=1.4, color=color, label=label)
+    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    for extreme in (least, most):
+        ax.plot(x, extreme, color=line.get_color(), linewidth=0.6, alpha=0.7, linestyle=":")
+
+
 def _curves(ax: "Axes", x: np.ndarray, y: Float[np.ndarray, "k points"], label: str | None) -> None:
     if len(y) <= FEW:
         (first, *_) = ax.plot(x, y[0], linewidth=1.2, label=label)
         ax.plot(x, y[1:].T, color=first.get_color(), linewidth=1.2, alpha=0.6)  # one colour for all channels of a response
         return
-    low, middle, high = np.percentile(y, (BAND[0], 50, BAND[1]), axis=0)
-    (line,) = ax.plot(x, middle, linewidth=1.4, label=f"{label}: median of {len(y)}" if label else f"median of {len(y)}")
-    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    words = f"median of {len(y):,}\n(band: 5 to 95 %, dotted: extremes)"
+    band(ax, x, y, label=f"{label}: {words}" if label else words)
 
 
 def _axes(ax: "Axes | None", size: tuple[float, float]) -> "Axes":

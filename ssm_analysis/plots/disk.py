@@ -82,6 +82,13 @@ def draw_disk(
     series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None
 ) -> "Axes":
     """As `unit_disk`, for eigenvalues that are known by their distance to the circle."""
+    ax = disk(series, ax=ax, labels=labels, title=title)
+    stretch(series, ax=ax.inset_axes((0.0, -0.74, 1.0, 0.50)))
+    return ax
+
+
+def disk(series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None) -> "Axes":
+    """The disk alone, without the stretched view of its rim."""
     if not series:
         raise ValueError("poles must hold at least one eigenvalue, got an empty list")
     if labels is not None and len(labels) != len(series):
@@ -94,17 +101,19 @@ def draw_disk(
     ax.plot(np.real(turn), np.imag(turn), color="0.2", linewidth=1.0, zorder=1)
     ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     ax.axvline(0, color="0.85", linewidth=0.6, zorder=0)
-    on_real_axis = _all_real(series)
-    reach = max(1.0, *(float(np.max(np.abs(p.z))) for p in series)) * 1.08
+    on_real_axis = all_real(series)
+    reach = max([1.0, *(float(np.max(np.abs(1 - p.margin))) for p in series if len(p.margin))]) * 1.08
     for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
+        z = points.z
         if on_real_axis:  # points of two colours would cover each other: a rug, one colour above the axis, the next below
             tick = (1 if i % 2 == 0 else -1) * (0.09 + 0.05 * (i // 2))
-            other = -tick if len(series) == 1 else 0
-            ax.vlines(np.real(points.z), other, tick, color=color, linewidth=0.8, alpha=_fade(len(points.angle)), rasterized=True, zorder=2)
+            _rug(ax, np.real(z), -tick if len(series) == 1 else 0, tick, color, reach)
         else:
-            _scatter(ax, np.real(points.z), np.imag(points.z), color, (-reach, reach), (-reach, reach))
-        lost = points.z[points.margin <= 0]
-        if len(lost):
+            scatter(ax, np.real(z), np.imag(z), color, (-reach, reach), (-reach, reach))
+        lost = z[points.margin <= 0]
+        if len(lost) > MANY:
+            scatter(ax, np.real(lost), np.imag(lost), ALARM, (-reach, reach), (-reach, reach))
+        elif len(lost):
             ax.plot(np.real(lost), np.imag(lost), "x", color=ALARM, markersize=4, zorder=3)
     ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
     if reach < 3:
@@ -113,7 +122,6 @@ def draw_disk(
         ax.set_title(title)
     if labels is not None:
         _legend(ax, labels)
-    stretch(series, ax=ax.inset_axes((0.0, -0.74, 1.0, 0.50)))
     return ax
 
 
@@ -129,7 +137,7 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
         _, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
     inside = [p.margin[p.margin > 0] for p in series]
     nearest = min([NEAREST, *(float(np.min(m)) / 2 for m in inside if len(m))])
-    by_rank = _all_real(series)
+    by_rank = all_real(series)
     limits = (0.0, 1.0) if by_rank else (-1.05, 1.05)
     ax.set(yscale="log", xlim=limits, ylim=(1.0, nearest))
     for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
@@ -141,7 +149,7 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
             edges, style = np.arange(len(order) + 1) / len(order), "-" if i == 0 else (0, (4, 2))
             ax.stairs(np.where(ok, margin, np.nan), edges, baseline=None, color=color, linewidth=2.4 - 0.8 * min(i, 1), linestyle=style)
         else:
-            _scatter(ax, x[ok], np.log10(margin[ok]), color, limits, (np.log10(nearest), 0.0), log_y=True)
+            scatter(ax, x[ok], np.log10(margin[ok]), color, limits, (np.log10(nearest), 0.0), log_y=True)
         if not np.all(ok):  # an empty line that is not clipped would confuse the layout
             ax.plot(x[~ok], np.full(len(order) - np.count_nonzero(ok), nearest), "x", color=ALARM, markersize=4, clip_on=False, zorder=5)
     lost = sum(int(np.sum(p.margin <= 0)) for p in series)
@@ -149,6 +157,36 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
         ax.text(0.01, 0.94, f"× {lost} with |λ| ≥ 1", color=ALARM, fontsize="x-small", va="top", transform=ax.transAxes)
     _rim_axes(ax, nearest, "share of modes, by rank" if by_rank else "angle / π")
     return ax
+
+
+def all_real(series: Sequence[Points]) -> bool:
+    """Whether all eigenvalues are real, so that the angle says nothing."""
+    return all(np.all((p.angle == 0) | (np.abs(p.angle) == np.pi)) for p in series)
+
+
+def scatter(
+    ax: "Axes",
+    x: np.ndarray,
+    y: np.ndarray,
+    color: str,
+    xlim: tuple[float, float],
+    ylim: tuple[float, float],
+    *,
+    log_y: bool = False,
+) -> None:
+    """Dots, or the density of many; with ``log_y`` both ``y`` and ``ylim`` are decimal logarithms."""
+    if len(x) <= MANY:
+        size = float(np.clip(40 / np.sqrt(max(len(x), 1)), 1.8, 4.0))
+        ax.plot(x, 10**y if log_y else y, "o", color=color, markersize=size, markeredgewidth=0, alpha=0.6, zorder=2)
+        return
+    from matplotlib.colors import to_rgb
+
+    counts, xe, ye = np.histogram2d(x, y, bins=BINS, range=(xlim, ylim))
+    depth = np.log1p(counts) / np.log1p(np.max(counts))
+    rgba = np.empty((*counts.T.shape, 4))
+    rgba[..., :3] = to_rgb(color)
+    rgba[..., 3] = np.where(counts.T > 0, 0.4 + 0.6 * depth.T, 0.0)  # a single eigenvalue stays visible
+    ax.pcolormesh(xe, 10**ye if log_y else ye, rgba, rasterized=True, zorder=2)
 
 
 def _rim_axes(ax: "Axes", nearest: float, xlabel: str) -> None:
@@ -165,11 +203,6 @@ def _rim_axes(ax: "Axes", nearest: float, xlabel: str) -> None:
     right.set_ylabel("time constant, tokens")
 
 
-def _all_real(series: Sequence[Points]) -> bool:
-    """Whether all eigenvalues are real, so that the angle says nothing."""
-    return all(np.all((p.angle == 0) | (np.abs(p.angle) == np.pi)) for p in series)
-
-
 def _points(x: Array) -> Points:
     if not is_array(x):
         raise TypeError(f"poles must be an array or a list of arrays, got {type(x).__name__}")
@@ -183,28 +216,14 @@ def _points(x: Array) -> Points:
     return Points(angle=np.angle(z), margin=np.where(np.abs(margin) <= rounding, 0.0, margin))
 
 
-def _scatter(
-    ax: "Axes",
-    x: np.ndarray,
-    y: np.ndarray,
-    color: str,
-    xlim: tuple[float, float],
-    ylim: tuple[float, float],
-    *,
-    log_y: bool = False,
-) -> None:
+def _rug(ax: "Axes", x: np.ndarray, low: float, high: float, color: str, reach: float) -> None:
+    """One stroke for each real eigenvalue; of many a histogram, whose highest column is three times as high."""
     if len(x) <= MANY:
-        size = float(np.clip(40 / np.sqrt(max(len(x), 1)), 1.2, 4.0))
-        ax.plot(x, 10**y if log_y else y, "o", color=color, markersize=size, markeredgewidth=0, alpha=0.6, zorder=2)
+        ax.vlines(x, low, high, color=color, linewidth=0.8, alpha=_fade(len(x)), rasterized=True, zorder=2)
         return
-    from matplotlib.colors import to_rgb
-
-    counts, xe, ye = np.histogram2d(x, y, bins=BINS, range=(xlim, ylim))
-    depth = np.log1p(counts) / np.log1p(np.max(counts))
-    rgba = np.empty((*counts.T.shape, 4))
-    rgba[..., :3] = to_rgb(color)
-    rgba[..., 3] = np.where(counts.T > 0, 0.4 + 0.6 * depth.T, 0.0)  # a single eigenvalue stays visible
-    ax.pcolormesh(xe, 10**ye if log_y else ye, rgba, rasterized=True, zorder=2)
+    counts, edges = np.histogram(x, bins=BINS, range=(-reach, reach))
+    share = np.where(counts > 0, 0.1 + 2.9 * counts / np.max(counts), 0.0)  # a single eigenvalue stays visible
+    ax.stairs(high * share, edges, baseline=low * share, fill=True, color=color, alpha=0.8, zorder=2)
 
 
 def _fade(n: int) -> float:
