@@ -119,13 +119,12 @@ class Network(nn.Module):
 def main() -> int:
     """Open all three, and compare."""
     torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
     print("1. other names")
-    module = Remembering()
-    compare(module, [module], torch.randn(1, TOKENS, WIDTH), layouts=[REMEMBERING])
+    module = Remembering().double()
+    compare(module, [module], torch.randn(1, TOKENS, WIDTH, dtype=torch.float64), layouts=[REMEMBERING])
 
     print("2. another parametrisation, in a larger network")
-    network = Network()
+    network = Network().double()
     filters = [part for part in network.modules() if isinstance(part, Filters)]
     compare(network, filters, torch.randint(50, (1, TOKENS)), layouts=[FILTERS])
 

@@ -16,15 +16,17 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssm_analysis import FAMILIES, Assumption, Layer, decay_rates, simulate
+from ssm_analysis import FAMILIES, Layer, Layout, Part, decay_rates, load, simulate
 from ssm_analysis.cli.output import checked_output, save
 from ssm_analysis.families.transforms import apply_transform
 from ssm_analysis.plots.disk import COLORS, draw_disk, points_of_log_poles, stretch
@@ -112,18 +114,37 @@ def run(layer: Layer, u: np.ndarray) -> np.ndarray:
 
 
 def layers(w: Weights, i: int) -> tuple[Layer, Layer]:
-    """Block ``i``: the layer that reads forwards, and the one that acts on the reversed text.
+    """Block ``i``: the layer that reads forwards, and the one that acts on the reversed text."""
+    forward, reverse = load({f"CheckpointMambaBlock1D_{i}/{name}": x for name, x in w.items()}, layouts=[TYPESEG]).values()
+    return forward, reverse
+
+
+def both_directions(tensors: Weights, options: Mapping[str, Any]) -> list[Part]:
+    """What the family calls the tensors of a block.
 
     Both directions share all weights and the convolved signal. Seen from the end the four taps of the convolution are
     reversed, and look two tokens back and one ahead instead of one and two: a fifth tap of 0 centres them there.
     """
-    params = {"A_log": w["A_log"], "D": w["D"], "conv1d.weight": w["Conv_0/kernel"].T, "conv1d.bias": w["Conv_0/bias"]}
+    params = {"A_log": tensors["A_log"], "D": tensors["D"]}
+    params |= {"conv1d.weight": tensors["Conv_0.kernel"].T, "conv1d.bias": tensors["Conv_0.bias"]}
     for ours, theirs in (("in_proj", "Dense_0"), ("x_proj", "Dense_1"), ("dt_proj", "Dense_2")):
-        params |= {f"{ours}.weight": w[f"{theirs}/kernel"].T, f"{ours}.bias": w[f"{theirs}/bias"]}
-    known = {k: Assumption(value=v, source="original default") for k, v in (("conv_padding", "same"), ("dt_offset", STEP_FLOOR))}
-    forward = Layer(family="s6", name=f"CheckpointMambaBlock1D_{i}", params=params, assumptions=known)
+        params |= {f"{ours}.weight": tensors[f"{theirs}.kernel"].T, f"{ours}.bias": tensors[f"{theirs}.bias"]}
     taps = np.pad(params["conv1d.weight"][..., ::-1], ((0, 0), (0, 0), (0, 1)))
-    return forward, replace(forward, name=f"{forward.name}:reverse", params=params | {"conv1d.weight": taps})
+    return [Part(params=params), Part(params=params | {"conv1d.weight": taps}, suffix=":reverse")]
+
+
+TYPESEG = Layout(
+    title="typeseg",
+    family="s6",
+    shapes={
+        "Conv_0.kernel": "d_conv 1 d_inner", "Conv_0.bias": "d_inner", "A_log": "d_inner d_state", "D": "d_inner",
+        "Dense_0.kernel": "d_model 2*d_inner", "Dense_0.bias": "2*d_inner",
+        "Dense_1.kernel": "d_inner dt_rank+2*d_state", "Dense_1.bias": "dt_rank+2*d_state",
+        "Dense_2.kernel": "dt_rank d_inner", "Dense_2.bias": "d_inner",
+    },
+    fixed={"conv_padding": "same", "dt_offset": STEP_FLOOR},
+    decode=both_directions,
+)  # fmt: skip
 
 
 def stages(w: Weights, i: int) -> tuple[Layer, Layer, Layer]:
@@ -143,10 +164,9 @@ def before_training(layer: Layer, *, seed: int) -> Layer:
 def modes_along(layer: Layer, u: np.ndarray) -> Modes:
     """Decay rates of the layer along ``u``."""
     rates = decay_rates(layer.along(u))
-    step = apply_transform("softplus", layer.params["dt_proj.bias"]) + layer.options["dt_offset"]
     every = np.sort(rates, axis=None)
     return Modes(
-        at_bias=np.sort(step[:, None] * np.exp(layer.params["A_log"]), axis=None),
+        at_bias=np.sort(-FAMILIES["s6"].at_bias(layer.params, **layer.options), axis=None),
         along=every[np.linspace(0, every.size - 1, 2001).astype(int)],
         beyond=np.searchsorted(every, 1 / np.asarray(LAGS), side="right") / every.size,
         averaged=np.sort(np.mean(rates, axis=0), axis=None),

@@ -115,7 +115,8 @@ def export(layer: Layer, path: Path, *, to: str, u: np.ndarray | None = None) ->
 
     written = [_replaced(data, write)]
     if to == "control-script":
-        script = SCRIPT.format(layer=layer.name or layer.family, data=data.name, count=int(np.prod(arrays["A"].shape[:-2], dtype=int)))
+        name = repr(layer.name or layer.family).replace('"', "'")  # names come from files: nothing in one may end the docstring
+        script = SCRIPT.format(layer=name, data=repr(data.name), count=int(np.prod(arrays["A"].shape[:-2], dtype=int)))
         written.insert(0, _replaced(path, lambda part: part.write_text(script, encoding="utf-8")))
     return written
 
@@ -151,7 +152,7 @@ from pathlib import Path
 import control
 import numpy as np
 
-DATA = np.load(Path(__file__).with_name("{data}"))
+DATA = np.load(Path(__file__).with_name({data}))
 
 
 def system(index: int = 0) -> control.StateSpace:

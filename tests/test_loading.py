@@ -213,7 +213,7 @@ def test_names_that_nothing_can_use():
 
 
 def test_values_that_no_option_has():
-    with pytest.raises(CheckpointError, match=r"layer 'a' .*disc must be one of 'zoh', 'bilinear', 'dss', got 'tustin' from the caller"):
+    with pytest.raises(ValueError, match=r"assume: disc must be one of 'zoh', 'bilinear', 'dss', got 'tustin'"):
         load(below("a.", s4d()), assume={"disc": "tustin"})
     with pytest.raises(CheckpointError, match=r"dt_transform must be one of 'exp', .* got 'expo' from the caller"):
         load(s4d(), config={"dt_transform": "expo"})

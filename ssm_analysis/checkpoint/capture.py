@@ -1,7 +1,7 @@
 """What enters each recurrent layer of a live torch model when it runs once on real inputs."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from ssm_analysis.checkpoint.loading import find_layers
 from ssm_analysis.checkpoint.precision import lift
 from ssm_analysis.families.layouts import REVERSE, Layout
 
-SIGNALS = ("hidden_states", "input_states", "x", "u", "inputs", "input", "signal")
+SIGNALS = ("hidden_states", "input_states", "activations", "x", "u", "inputs", "input", "signal")
 """Names under which modules are called with the signal where they are called by name."""
+CONTAINERS = ("ParameterDict", "ParameterList", "ModuleDict", "ModuleList")
+"""Of torch; they hold the tensors of a layer and never run, so that the module around them is watched."""
 
 
 def capture(
@@ -23,11 +25,14 @@ def capture(
     document: int | None = None,
     call: int | None = None,
     family: str | None = None,
+    assume: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     layouts: Sequence[Layout] = (),
 ) -> dict[str, np.ndarray]:
     """u (L, d_model) of every recurrent layer that runs, by the names that `load` gives: ``layer.along(captured[name])``.
 
-    The model runs once, without gradients and in evaluation mode, and is left as it was.
+    The model runs once, without gradients and in evaluation mode, and is left as it was; caches that it fills on the way are emptied.
+    It should read whole documents: ``layer.along`` knows of no padding in front, and of no other document in the same sequence.
 
     Parameters
     ----------
@@ -40,7 +45,7 @@ def capture(
         Which entry of the batch. None: there is only one.
     call
         Which call of a layer that runs several times, as those that are shared. None: each runs once.
-    family, layouts
+    family, assume, config, layouts
         As `load`.
 
     Returns
@@ -55,6 +60,8 @@ def capture(
         If ``module`` is not a torch.nn.Module.
     ValueError
         If the batch has several documents or a layer runs several times and nothing says which, or no layer runs.
+    CheckpointError
+        As `load`.
 
     Examples
     --------
@@ -66,52 +73,77 @@ def capture(
     """
     if not is_module(module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}; files hold weights, which do not run")
-    with find_layers(module, family=family, layouts=layouts) as found:
+    with find_layers(module, family=family, assume=assume, config=config, layouts=layouts) as found:
         names = {group.prefix: [layer.name for layer in found.read(group)] for group in found.groups}
+
+    def run() -> None:
+        if isinstance(inputs, Mapping):
+            module(**inputs)
+        else:
+            module(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+
     captured: dict[str, np.ndarray] = {}
-    for prefix, signals in _run(module, inputs, list(names)).items():
+    for prefix, signals in signals_during(run, module, list(names)).items():
         if signals:
-            u = _chosen(
-                _chosen(signals, call, f"runs of layer {names[prefix][0]!r}:", "call"), document, "documents in the batch:", "document"
-            )
-            captured |= {name: u[::-1] if name.endswith(REVERSE) else u for name in names[prefix]}
+            u = _chosen(signals, call, f"runs of layer {names[prefix][0]!r}:", "call")
+            u = _chosen(u, document, "documents in the batch:", "document")
+            captured |= {name: np.flip(u, 0).copy() if name.endswith(REVERSE) else u for name in names[prefix]}
     if not captured:
         raise ValueError(f"none of the {len(names)} recurrent layers ran on these inputs")
     return captured
 
 
-def _run(module: Any, inputs: Any, prefixes: Sequence[str]) -> dict[str, list[np.ndarray]]:
-    """The signals (documents, L, d_model) that enter the modules, call by call."""
+def signals_during(run: Callable[[], object], module: Any, prefixes: Sequence[str]) -> dict[str, list[np.ndarray]]:
+    """The signals (documents, L, d_model) that enter the modules below ``module`` at ``prefixes`` while it runs, call by call."""
     import torch
 
     calls: dict[str, list[np.ndarray]] = {prefix: [] for prefix in prefixes}
-    training = {part: part.training for part in module.modules()}
-    with ExitStack() as hooks, torch.no_grad():
+    handles = []
+    try:
         for prefix in prefixes:
 
             def keep(part: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], prefix: str = prefix) -> None:
                 calls[prefix].append(_signal(part, arguments, named))
 
-            handle = module.get_submodule(prefix.rstrip(".")).register_forward_pre_hook(keep, with_kwargs=True)
-            hooks.callback(handle.remove)
-        try:
+            handles.append(_that_runs(module, prefix).register_forward_pre_hook(keep, with_kwargs=True))
+        with torch.no_grad(), left_as_it_was(module):
             module.eval()
-            if isinstance(inputs, Mapping):
-                module(**inputs)
-            else:
-                module(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-        finally:
-            for part, mode in training.items():
-                part.training = mode
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
     return calls
+
+
+@contextmanager
+def left_as_it_was(module: Any) -> Iterator[None]:
+    """Whatever attributes and buffers a run sets in the module and its parts, among them the mode, are put back behind it."""
+    parts = list(module.modules())
+    attributes, buffers = [dict(vars(part)) for part in parts], [dict(part._buffers) for part in parts]
+    try:
+        yield
+    finally:
+        for part, before, tensors in zip(parts, attributes, buffers, strict=True):
+            vars(part).clear()
+            vars(part).update(before)
+            part._buffers.clear()
+            part._buffers.update(tensors)
+
+
+def _that_runs(module: Any, prefix: str) -> Any:
+    """The module at the prefix, or the nearest around it that is called as a function."""
+    path = [name for name in prefix.split(".") if name]
+    while path and type(module.get_submodule(".".join(path))).__name__ in CONTAINERS:
+        path.pop()
+    return module.get_submodule(".".join(path))
 
 
 def _signal(part: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> np.ndarray:
     """The signal with the documents first and the features last."""
     x = arguments[0] if arguments else next((named[name] for name in SIGNALS if name in named), None)
     if x is None:
-        raise ValueError(f"{type(part).__name__} is called without a signal that is known by name: {', '.join(named)}")
-    u = lift(to_numpy(x.detach()))
+        raise ValueError(f"{type(part).__name__} is called without a signal that is known by name, got {', '.join(named) or 'nothing'}")
+    u = lift(to_numpy(x))
     if u.ndim == 2:
         u = u[None]
     return np.moveaxis(u, -1, -2) if getattr(part, "transposed", False) else u  # state-spaces/s4: (documents, features, L)

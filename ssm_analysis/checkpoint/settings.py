@@ -40,13 +40,18 @@ def settings(layout: Layout, assume: Mapping[str, Any], config: Mapping[str, Any
 
 
 def check_used(assume: Mapping[str, Any], layouts: Iterable[Layout]) -> None:
-    """Raise a ValueError that lists what can be assumed if a name of ``assume`` is used by no layout."""
+    """Raise a ValueError that lists what can be assumed if a name of ``assume``, or its value, is used by no layout."""
     layouts = list(layouts)
     usable = {given for layout in layouts for names in _names(layout).values() for given in names}
     unused = [name for name in assume if name not in usable]
     if unused:
         known = ", ".join(sorted({name for layout in layouts for name in layout.options})) or "nothing"
         raise ValueError(f"assume: no layer that was found can use {', '.join(map(repr, unused))}; what can be assumed of them is {known}")
+    for name, value in assume.items():
+        choices = [layout.choices.get(own) for layout in layouts for own, names in _names(layout).items() if name in names]
+        if all(allowed is not None and value not in allowed for allowed in choices):
+            values = ", ".join(dict.fromkeys(repr(one) for allowed in choices for one in allowed or ()))
+            raise ValueError(f"assume: {name} must be one of {values}, got {value!r}")
 
 
 def _names(layout: Layout) -> dict[str, tuple[str, ...]]:

@@ -22,6 +22,12 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         help="an option that the weights do not tell, e.g. dt_transform=softplus",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a JSON file in the place of the config.json beside the weights")
+    parser.add_argument(
+        "--own",
+        type=Path,
+        metavar="FILE",
+        help="a Python file of your own with layouts or a FAMILY, for layers that are in no list (docs/own_layers.md); it is run",
+    )
 
 
 def how_to_read(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -30,6 +36,7 @@ def how_to_read(arguments: argparse.Namespace) -> dict[str, Any]:
         "family": arguments.family,
         "assume": dict(_assumption(text) for text in arguments.assume),
         "config": None if arguments.config is None else _config(arguments.config),
+        **({} if arguments.own is None else {"layouts": _own_layouts(arguments.own)}),
     }
 
 
@@ -67,3 +74,20 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"--config must hold an object, got a {type(config).__name__} in {str(path)!r}")
     return config
+
+
+def _own_layouts(path: Path) -> list[Any]:
+    """The layouts that a Python file defines; its family is known from then on."""
+    import runpy
+
+    from ssm_analysis.families import FAMILIES
+    from ssm_analysis.families.layouts import Layout
+
+    defined = runpy.run_path(str(path))
+    layouts = [value for value in defined.values() if isinstance(value, Layout)]
+    family = defined.get("FAMILY")
+    if family is not None:
+        FAMILIES[family.name] = family
+    if not layouts and family is None:
+        raise ValueError(f"--own must be a Python file that defines layouts or a FAMILY, got {str(path)!r}, which has neither")
+    return layouts

@@ -1,6 +1,7 @@
 """``ssm-analysis export``: the matrices of one layer for other tools."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     layer = load_one(arguments.path, arguments.layer, **how_to_read(arguments))
     suffix = FORMATS[arguments.to]
-    name = (layer.name or layer.family).replace("/", "_").replace(":", "_") + suffix
+    name = re.sub(r"[^\w.-]", "_", layer.name or layer.family) + suffix
     out = checked_output(arguments.out or Path(name), (suffix,))
     u = None if arguments.input is None else np.load(arguments.input, allow_pickle=False)
     for path in export(layer, out, to=arguments.to, u=u):

@@ -36,12 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
     how = how_to_read(arguments)
     if arguments.csv and (arguments.json or arguments.layer or arguments.against):
         raise ValueError("--csv prints rows alone; leave out --json, --layer and --against")
+    if arguments.layer is not None and arguments.against is not None:
+        raise ValueError("give --layer or --against, not both: the comparison has a row for each layer")
+    if arguments.channel is not None and arguments.layer is None:
+        raise ValueError("--channel needs --layer, whose channel it is")
     if arguments.layer is not None:
         return _one_layer(arguments, how)
     if arguments.against is not None:
         return _comparison(arguments, how)
     from ssm_analysis.inspection import inspect
-    from ssm_analysis.inspection.tables import assumption_lines, finding_lines, inspection_table
+    from ssm_analysis.inspection.tables import assumption_lines, finding_lines, inspection_table, printable
 
     with progress_bar("layers") as progress:
         rows = inspect(arguments.path, **how, norms=not arguments.no_norms, progress=progress)
@@ -52,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(rows.description)
         print_table(inspection_table(rows))
-        for line in (*(f"! {problem}" for problem in rows.problems), *finding_lines(rows), *assumption_lines(rows)):
+        for line in (*(printable(f"! {problem}") for problem in rows.problems), *finding_lines(rows), *assumption_lines(rows)):
             print(line)
     return 0
 

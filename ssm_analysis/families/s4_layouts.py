@@ -306,9 +306,19 @@ ANNOTATED_ONE = replace(
     title="annotated-s4, S4, one feature",
     shapes={"Lambda_re": "N", "Lambda_im": "N", "P": "N", "B": "N", "C": "N 2", "D": "1", "log_step": "1"},
 )
+NATIVE = Layout(
+    title="the parameters of family s4",
+    family="s4",
+    shapes={
+        "P": "r S n", "Q": "r S n", "inv_dt": "H k", "A_real": "S n", "A_imag": "S n", "B": "S n", "C": "channels H n", "D": "channels H",
+    },
+    optional=("Q",),
+    options={**TRANSFORMS, "conj_sym": True, "strictly_causal": False},
+    choices=CHOICES,
+)  # fmt: skip
 ALL_V1 = (V1, V1_ONE_W, V1_ONE_B, V1_ONE_W_AND_B)
 LAYOUTS = (
     V4, V3, V2, V2_HURWITZ, V21, *ALL_V1, ANNOTATED, ANNOTATED_ONE,
     bare(V4, "kernel."), bare(V3, KERNEL), bare(V2, KERNEL), bare(V2_HURWITZ, KERNEL), bare(V21, KERNEL),
-    *(bare(layout, "kernel.krylov.") for layout in ALL_V1),
+    *(bare(layout, "kernel.krylov.") for layout in ALL_V1), NATIVE,
 )  # fmt: skip

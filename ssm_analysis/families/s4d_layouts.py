@@ -205,7 +205,17 @@ ANNOTATED_ONE = replace(
     title="annotated-s4, S4D, one feature",
     shapes={"A_re": "N", "A_im": "N", "C": "N 2", "D": "1", "log_step": "1"},
 )
+NATIVE = Layout(
+    title="the parameters of family s4d",
+    family="s4d",
+    shapes={"inv_dt": "H k", "A_real": "S n", "A_imag": "S n", "B": "S n", "C": "channels H n", "D": "channels H"},
+    optional=("A_imag",),
+    without=("P",),
+    options={**TRANSFORMS, "disc": "zoh", "strictly_causal": False},
+    choices={**CHOICES, "disc": ("zoh", "bilinear")},
+)
 LAYOUTS = (
     V4, V4_REAL, V3, V21, V21_DSS, MINIMAL, ANNOTATED, ANNOTATED_ONE,
     bare(V4, "kernel."), bare(V4_REAL, "kernel."), bare(V3, KERNEL), bare(V21, KERNEL), bare(V21_DSS, KERNEL), bare(MINIMAL, "kernel."),
+    NATIVE,
 )  # fmt: skip

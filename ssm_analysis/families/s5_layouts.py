@@ -23,7 +23,7 @@ def linderman(tensors: Tensors, options: Options) -> list[Part]:
     """The flax module; whether it keeps one mode of each pair is read off the signs of Lambda_im where nobody says so."""
     C = np.concatenate([complex_pairs(tensors[name]) for name in ("C", "C1", "C2") if name in tensors], axis=-1)
     params = {name: tensors[name] for name in ("Lambda_re", "Lambda_im", "D")}
-    params |= {"B": complex_pairs(tensors["B"]), "log_step": tensors["log_step"][:, 0]}
+    params |= {"B": complex_pairs(tensors["B"]), "log_step": tensors["log_step"].reshape(-1)}
     own = (
         {}
         if options["conj_sym"] is not None
@@ -104,4 +104,9 @@ TORCH_FACTORISED = replace(
     title="s5-pytorch, factorised",
     shapes={"Lambda": "P", "BP": "P k", "BH": "H k", "CH": "k H", "CP": "k Q", "D": "H", "log_step": "P"},
 )
-LAYOUTS = (LINDERMAN, TWO_C, TORCH, TORCH_COLUMN, TORCH_COMPLEX, TORCH_PAIRS, TORCH_FACTORISED)
+NATIVE = replace(
+    LINDERMAN,
+    title="the parameters of family s5",
+    shapes={"Lambda_re": "P", "Lambda_im": "P", "B": "P H", "C": "H P", "D": "H", "log_step": "P"},
+)
+LAYOUTS = (LINDERMAN, TWO_C, TORCH, TORCH_COLUMN, TORCH_COMPLEX, TORCH_PAIRS, TORCH_FACTORISED, NATIVE)

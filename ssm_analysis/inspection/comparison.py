@@ -47,7 +47,7 @@ def compare(
                     {"name": group.name, "findings": [_finding(group.name, "warning", "only-here", "is not in the other checkpoint")]}
                 )
                 continue
-            rows += _both(_read(new, group), _read(old, of_old.pop(group.name)))
+            rows += _both(group.name, _read(new, group), _read(old, of_old.pop(group.name)))
     rows += [{"name": name, "findings": [_finding(name, "warning", "missing-here", "is in the other checkpoint alone")]} for name in of_old]
     return rows
 
@@ -59,10 +59,10 @@ def _read(found: FoundLayers, group: Any) -> list[Layer] | CheckpointError:
         return error
 
 
-def _both(new: list[Layer] | CheckpointError, old: list[Layer] | CheckpointError) -> list[Row]:
+def _both(name: str, new: list[Layer] | CheckpointError, old: list[Layer] | CheckpointError) -> list[Row]:
+    errors = [str(read) for read in (new, old) if isinstance(read, CheckpointError)]
     if isinstance(new, CheckpointError) or isinstance(old, CheckpointError):
-        error = new if isinstance(new, CheckpointError) else old
-        return [{"name": "", "error": str(error), "findings": []}]
+        return [{"name": name, "error": "; ".join(errors), "findings": []}]
     pairs = {layer.name: layer for layer in old}
     return [_row(layer, pairs[layer.name]) for layer in new if layer.name in pairs]
 

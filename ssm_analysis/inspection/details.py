@@ -1,5 +1,6 @@
 """One layer in depth: its slowest modes, what it remembers, where it responds most, and what fewer bits would do to it."""
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from ssm_analysis.analyses.memory import LAGS, memory
 from ssm_analysis.analyses.norms import hinf_peak
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
 from ssm_analysis.inspection.precision_audit import precision_audit
+from ssm_analysis.inspection.rows import norm_takes_minutes
 from ssm_analysis.layer import Layer
 from ssm_analysis.systems import LTI, DiagonalSSM
 from ssm_analysis.xp import to_numpy
@@ -68,17 +70,16 @@ def _damping(mu: np.ndarray) -> list[dict[str, Any]]:
     slowest = mu[np.argsort(-np.real(mu), kind="stable")[:MODES]]
     one = np.ones((len(slowest), 1))
     rows = _rows(damp(DiagonalSSM(log_poles=slowest, B=one, C=one.T, D=np.zeros((1, 1)))))
-    for row in rows:
+    for row, growth in zip(rows, np.real(slowest).tolist(), strict=True):
         pole = complex(row.pop("poles"))
-        row |= {"real": pole.real, "imag": pole.imag}
+        row |= {"margin": 0.0 - math.expm1(growth), "real": pole.real, "imag": pole.imag}
     return rows
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:
-    """A frozen result of columns as rows, those with NaN left out."""
+    """A frozen result of columns as rows."""
     columns = {field.name: to_numpy(getattr(found, field.name)).reshape(-1) for field in fields(found)}
-    rows = [dict(zip(columns, (x.item() for x in row), strict=True)) for row in zip(*columns.values(), strict=True)]
-    return [row for row in rows if not any(np.isnan(x) for x in row.values())]
+    return [dict(zip(columns, (x.item() for x in row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _memory(system: LTI | None, poles: LayerPoles) -> list[dict[str, float | int | None]]:
@@ -102,8 +103,10 @@ def _one(system: LTI, channel: int) -> LTI:
 
 
 def _peaks(system: LTI) -> list[dict[str, Any]]:
-    """The highest peaks of the gain; the highest alone where there are several inputs or outputs."""
+    """The highest peaks of the gain; the highest alone where there are several inputs or outputs, none where that takes minutes."""
     if system.ninputs == system.noutputs == 1:
-        return _rows(resonances(system, PEAKS))
+        return [row for row in _rows(resonances(system, PEAKS)) if not np.isnan(row["gain"])]  # fewer peaks than asked for
+    if norm_takes_minutes(system):
+        return []
     peak = hinf_peak(system)
     return [{"frequency": float(peak.omega), "gain": float(peak.gain)}]

@@ -96,10 +96,14 @@ def _circle(layer: Layer, poles: LayerPoles) -> Iterator[Finding]:
         growth = -float(np.min(poles.rates))
         yield Finding(
             layer=layer.name, severity="error", code="unstable",
-            message=f"{outside} eigenvalues lie outside the unit circle; the fastest grows e-fold every {1 / growth:,.4g} tokens",
+            message=f"{_eigenvalues(outside)} outside the unit circle; the fastest grows e-fold every {1 / growth:,.4g} tokens",
         )  # fmt: skip
     if on:
-        yield _warning(layer, "on-circle", f"{on} eigenvalues lie on the unit circle: they never forget, and errors add up")
+        yield _warning(layer, "on-circle", f"{_eigenvalues(on)} on the unit circle: no forgetting, and errors add up")
+
+
+def _eigenvalues(count: int) -> str:
+    return f"{count:,} eigenvalues lie" if count > 1 else "1 eigenvalue lies"
 
 
 def _rates_and_steps(layer: Layer) -> Iterator[Finding]:

@@ -22,6 +22,11 @@ from ssm_analysis.xp import to_numpy
 
 VERDICTS = ((100, "short"), (1_000, "medium"), (math.inf, "long"))
 """Upper ends, in tokens, of the time constant of the slowest mode."""
+SECONDS_FOR_64_INPUTS = 0.35
+"""Of one H-infinity norm of 64 states, inputs and outputs; 1.9 s and 9.4 s with 128 and 256 of each, which is a power of 2.4."""
+LEFT_OUT = "the H-infinity norm of so many inputs and outputs takes minutes and was left out: ssm.hinf_norm(layer.system())"
+PATIENCE = 30.0
+"""Seconds for the H-infinity norm of one layer, beyond which it is left out and said so."""
 Row = dict[str, Any]
 
 
@@ -50,7 +55,7 @@ def row_of(layer: Layer, poles: LayerPoles, system: LTI | None, *, layout: str, 
             name: {"value": plain(found.value), "source": found.source, **({"note": found.note} if found.note else {})}
             for name, found in layer.assumptions.items()
         },
-        "notes": list(layer.notes),
+        "notes": [*layer.notes, *([LEFT_OUT] if norms and system is not None and norm_takes_minutes(system) else [])],
     }
 
 
@@ -74,7 +79,7 @@ def _moduli(poles: LayerPoles) -> Row:
         "abs_min": float(np.exp(-np.max(rates))) if known else None,
         "abs_median": float(np.exp(-middle)) if known else None,
         "abs_max": float(np.exp(-slowest)),
-        "margin": float(-np.expm1(-slowest)),
+        "margin": 0.0 - float(np.expm1(-slowest)),
         "on_or_outside": int(np.sum(rates <= 0)),
         "time_constant_median": (math.inf if middle <= 0 else 1 / middle) if known else None,
         "time_constant_max": time_constant,
@@ -90,5 +95,13 @@ def _of_system(system: LTI) -> Row:
     return {
         "horizon": float(np.median(passed)) if passed.size else None,
         "effective_order": float(np.median(to_numpy(effective_order(system)))) if stable else None,
-        "hinf_norm": float(np.max(to_numpy(hinf_norm(system)))),
+        "hinf_norm": None if norm_takes_minutes(system) else float(np.max(to_numpy(hinf_norm(system)))),
     }
+
+
+def norm_takes_minutes(system: LTI) -> bool:
+    """Whether the H-infinity norm of so many inputs and outputs takes longer than anybody waits for a table."""
+    if system.ninputs == system.noutputs == 1:
+        return False
+    size = max(system.nstates, system.ninputs, system.noutputs)
+    return SECONDS_FOR_64_INPUTS * math.pow(size / 64, 2.4) > PATIENCE

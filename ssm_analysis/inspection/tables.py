@@ -28,11 +28,16 @@ def inspection_table(rows: Sequence[Row]) -> "Table":
     for row in rows:
         if "error" in row:
             table.add_row(
-                row["name"] or "(bare)", row["family"], "could not be read", row["dtype"], *[NOTHING] * 10, str(len(row["findings"]) or 1)
+                printable(row["name"]) or "(bare)",
+                row["family"],
+                "could not be read",
+                row["dtype"],
+                *[NOTHING] * 10,
+                str(len(row["findings"]) or 1),
             )
             continue
         table.add_row(
-            row["name"] or "(bare)",
+            printable(row["name"]) or "(bare)",
             row["family"] + ("*" if row["time_varying"] else ""),
             f"{row['systems']:,} × {row['states']}",
             row["dtype"],
@@ -61,7 +66,7 @@ def finding_lines(rows: Sequence[Row]) -> Iterator[str]:
     order = {"error": 0, "warning": 1, "note": 2}
     for (severity, message), names in sorted(layers.items(), key=lambda item: order[item[0][0]])[:MOST_LINES]:
         where = names[0] or "(bare)" if len(names) == 1 else f"{len(names)} layers, first {names[0]}"
-        yield f"{severity}: {where}: {message}"
+        yield printable(f"{severity}: {where}: {message}")
     if len(layers) > MOST_LINES:
         yield f"... and {len(layers) - MOST_LINES} findings more; see --json"
 
@@ -77,7 +82,7 @@ def assumption_lines(rows: Sequence[Row]) -> Iterator[str]:
             layers.setdefault((source, ", ".join(values)), []).append(row["name"])
     for (source, values), names in layers.items():
         where = names[0] or "(bare)" if len(names) == 1 else f"{len(names)} layers"
-        yield f"{where}, by the {source}: {values}"
+        yield printable(f"{where}, by the {source}: {values}")
 
 
 def comparison_table(rows: Sequence[Row]) -> "Table":
@@ -92,7 +97,7 @@ def comparison_table(rows: Sequence[Row]) -> "Table":
     for row in rows:
         changes = ", ".join(f"{name} {change:.2g}" for name, change in row.get("changes", {}).items())
         numbers = (_number(row.get(name)) for name in ("time_constant_max", "time_constant_max_against", "largest_move"))
-        table.add_row(row["name"] or "(bare)", changes or NOTHING, ", ".join(row.get("unchanged", [])) or NOTHING, *numbers)
+        table.add_row(printable(row["name"]) or "(bare)", changes or NOTHING, ", ".join(row.get("unchanged", [])) or NOTHING, *numbers)
     return table
 
 
@@ -100,12 +105,12 @@ def detail_tables(found: dict[str, Any]) -> Iterator["Table"]:
     """Slowest modes, memory, response peaks and precision of one layer."""
     channel = "" if found["channel"] is None else f", channel {found['channel']} of {found['channels']}"
     modes = _table(
-        f"{found['name'] or found['family']}{channel}: slowest modes", found["poles_of"], (),
+        f"{printable(found['name']) or found['family']}{channel}: slowest modes", found["poles_of"], (),
         ("|λ|", "1-|λ|", "re", "im", "damping", "rad/token", "time constant"),
     )  # fmt: skip
     for mode in found["damping"]:
         modes.add_row(
-            _modulus(mode["magnitude"]), f"{1 - mode['magnitude']:.2g}", f"{mode['real']:.6f}", f"{mode['imag']:.6f}",
+            _modulus(mode["magnitude"]), f"{mode['margin']:.2g}", f"{mode['real']:.6f}", f"{mode['imag']:.6f}",
             *(_number(mode[name]) for name in ("damping", "natural_frequency", "time_constant")),
         )  # fmt: skip
     yield modes
@@ -128,6 +133,11 @@ def detail_tables(found: dict[str, Any]) -> Iterator["Table"]:
         changes = (_number(row["median_change"]), _number(row["largest_change"]))
         precision.add_row(row["dtype"], row["kept"], *changes, *counts, _number(row["slowest_after"]))
     yield unwrapped(precision)
+
+
+def printable(text: str) -> str:
+    """Names come from files: what would steer the terminal is written out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _table(title: str, caption: str, words: Sequence[str], numbers: Sequence[str]) -> "Table":

@@ -7,7 +7,7 @@ values it has only along an input.
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from ssm_analysis.analyses.kernel_energy import energy_beyond
 from ssm_analysis.analyses.memory import memory
 from ssm_analysis.checkpoint.loading import Source, find_layers, load_one
 from ssm_analysis.families import FAMILIES
+from ssm_analysis.families.layouts import Layout
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
 from ssm_analysis.layer import Layer
 from ssm_analysis.plots import curves
@@ -78,6 +79,7 @@ def checkpoint_picture(
     family: str | None = None,
     assume: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    layouts: Sequence[Layout] = (),
     progress: PROGRESS | None = None,
 ) -> "Figure":
     """A figure of all layers of a checkpoint, or of one.
@@ -87,7 +89,7 @@ def checkpoint_picture(
     picture
         "unit-disk": eigenvalues in the disk, and their time constants; "bode": gain and phase; "impulse": the kernel; "hsv": Hankel
         singular values; "memory": shares that last longer than so many tokens.
-    source, family, assume, config
+    source, family, assume, config, layouts
         As `ssm_analysis.load`.
     layer
         The name of one layer, which is drawn channel by channel, as is the only one of a checkpoint. None: all layers.
@@ -112,7 +114,7 @@ def checkpoint_picture(
     """
     if picture not in DRAWN:
         raise ValueError(f"picture must be one of {', '.join(DRAWN)}, got {picture!r}")
-    how = {"family": family, "assume": assume, "config": config}
+    how = {"family": family, "assume": assume, "config": config, "layouts": layouts}
     if layer is not None:
         one = _read(load_one(source, layer, **how))
         _check_system([one.layer.family], picture, f"layer {one.layer.name!r}")
