@@ -98,8 +98,7 @@ def comparison_table(rows: Sequence[Row]) -> "Table":
         changes = ", ".join(f"{name} {change:.2g}" for name, change in row.get("changes", {}).items())
         numbers = (_number(row.get(name)) for name in ("time_constant_max", "time_constant_max_against", "largest_move"))
         table.add_row(printable(row["name"]) or "(bare)", changes or NOTHING, ", ".join(row.get("unchanged", [])) or NOTHING, *numbers)
-    table.columns[0].min_width = max(len(str(name)) for name in table.columns[0].cells)  # names are not cut off; changes may wrap
-    return table
+    return unwrapped(table)
 
 
 def detail_tables(found: dict[str, Any]) -> Iterator["Table"]:
