@@ -8,9 +8,10 @@ import numpy as np
 
 from ssm_analysis.checkpoint.containers.in_memory import is_module
 from ssm_analysis.checkpoint.containers.torch_files import to_numpy
-from ssm_analysis.checkpoint.loading import find_layers
+from ssm_analysis.checkpoint.loading import FoundLayers, find_layers
 from ssm_analysis.checkpoint.precision import lift
-from ssm_analysis.families.layouts import REVERSE, Layout
+from ssm_analysis.checkpoint.recognition import Group
+from ssm_analysis.families.layouts import REVERSE, Layout, renamed
 
 SIGNALS = ("hidden_states", "input_states", "activations", "x", "u", "inputs", "input", "signal")
 """Names under which modules are called with the signal where they are called by name."""
@@ -74,7 +75,7 @@ def capture(
     if not is_module(module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}; files hold weights, which do not run")
     with find_layers(module, family=family, assume=assume, config=config, layouts=layouts) as found:
-        names = {group.prefix: [layer.name for layer in found.read(group)] for group in found.groups}
+        names = {group.prefix: _names(found, group) for group in found.groups}
 
     def run() -> None:
         if isinstance(inputs, Mapping):
@@ -128,6 +129,11 @@ def left_as_it_was(module: Any) -> Iterator[None]:
             vars(part).update(before)
             part._buffers.clear()
             part._buffers.update(tensors)
+
+
+def _names(found: FoundLayers, group: Group) -> list[str]:
+    """Of the one or two layers of a group; where the tensors are the parameters there is one, and billions of them stay unread."""
+    return [group.name] if group.layout.decode is renamed else [layer.name for layer in found.read(group)]
 
 
 def _that_runs(module: Any, prefix: str) -> Any:

@@ -6,3 +6,9 @@ from ssm_analysis.plots.curves import impulse as impulse
 from ssm_analysis.plots.curves import memory as memory
 from ssm_analysis.plots.disk import stretch as stretch
 from ssm_analysis.plots.disk import unit_disk as unit_disk
+from ssm_analysis.plots.selective import attention_map as attention_map
+from ssm_analysis.plots.selective import openness_map as openness_map
+from ssm_analysis.plots.selective import poles_along_tokens as poles_along_tokens
+from ssm_analysis.plots.selective import retention_curves as retention_curves
+from ssm_analysis.plots.selective import state_norms as state_norms
+from ssm_analysis.plots.selective import time_constant_histograms as time_constant_histograms
