@@ -12,6 +12,14 @@ from ssm_analysis.analyses.diagonalisation import Diagonalisation as Diagonalisa
 from ssm_analysis.analyses.diagonalisation import diagonalised as diagonalised
 from ssm_analysis.analyses.discretization_audit import DiscretizationAudit as DiscretizationAudit
 from ssm_analysis.analyses.discretization_audit import discretization_audit as discretization_audit
+from ssm_analysis.analyses.effective_poles import EffectivePoles as EffectivePoles
+from ssm_analysis.analyses.effective_poles import effective_poles as effective_poles
+from ssm_analysis.analyses.effective_poles import joined_channels as joined_channels
+from ssm_analysis.analyses.effective_poles import joined_tokens as joined_tokens
+from ssm_analysis.analyses.exponents import bohl_exponents as bohl_exponents
+from ssm_analysis.analyses.exponents import lyapunov_exponents as lyapunov_exponents
+from ssm_analysis.analyses.frozen_response import FrozenResponse as FrozenResponse
+from ssm_analysis.analyses.frozen_response import frozen_response as frozen_response
 from ssm_analysis.analyses.gain_features import Resonances as Resonances
 from ssm_analysis.analyses.gain_features import bandwidth as bandwidth
 from ssm_analysis.analyses.gain_features import dcgain as dcgain
@@ -23,10 +31,18 @@ from ssm_analysis.analyses.gramians import hsv as hsv
 from ssm_analysis.analyses.gramians import observability_factor as observability_factor
 from ssm_analysis.analyses.gramians import observability_gramian as observability_gramian
 from ssm_analysis.analyses.gramians import solve_stein as solve_stein
+from ssm_analysis.analyses.hidden_attention import contributions as contributions
+from ssm_analysis.analyses.hidden_attention import hidden_attention as hidden_attention
+from ssm_analysis.analyses.hidden_attention import mean_distance as mean_distance
 from ssm_analysis.analyses.kernel_energy import energy_beyond as energy_beyond
 from ssm_analysis.analyses.kernel_energy import horizon as horizon
 from ssm_analysis.analyses.l1 import l1_bounds as l1_bounds
 from ssm_analysis.analyses.l1 import l1_norm as l1_norm
+from ssm_analysis.analyses.ltv_gain import EnergyGain as EnergyGain
+from ssm_analysis.analyses.ltv_gain import energy_gain as energy_gain
+from ssm_analysis.analyses.ltv_gramians import controllability_gramian_at as controllability_gramian_at
+from ssm_analysis.analyses.ltv_gramians import hsv_at as hsv_at
+from ssm_analysis.analyses.ltv_gramians import observability_gramian_at as observability_gramian_at
 from ssm_analysis.analyses.memory import Memory as Memory
 from ssm_analysis.analyses.memory import memory as memory
 from ssm_analysis.analyses.memory_curves import delay_fidelity as delay_fidelity
@@ -65,11 +81,23 @@ from ssm_analysis.analyses.regularisers import hankel_nuclear_norm as hankel_nuc
 from ssm_analysis.analyses.regularisers import margin_penalty as margin_penalty
 from ssm_analysis.analyses.regularisers import modal_l1 as modal_l1
 from ssm_analysis.analyses.responses import frequency_response as frequency_response
+from ssm_analysis.analyses.retention import receptive_field as receptive_field
+from ssm_analysis.analyses.retention import retention as retention
 from ssm_analysis.analyses.simulation import simulate as simulate
 from ssm_analysis.analyses.spectrum import Spectrum as Spectrum
+from ssm_analysis.analyses.state_growth import StateGrowth as StateGrowth
+from ssm_analysis.analyses.state_growth import state_growth as state_growth
+from ssm_analysis.analyses.state_size import EffectiveStateSize as EffectiveStateSize
+from ssm_analysis.analyses.state_size import effective_state_size as effective_state_size
 from ssm_analysis.analyses.time_responses import impulse_response as impulse_response
 from ssm_analysis.analyses.time_responses import markov_parameters as markov_parameters
 from ssm_analysis.analyses.time_responses import step_response as step_response
+from ssm_analysis.analyses.transitions import adjoint_system as adjoint_system
+from ssm_analysis.analyses.transitions import driven_by as driven_by
+from ssm_analysis.analyses.transitions import log_transition as log_transition
+from ssm_analysis.certificates import Certificate as Certificate
+from ssm_analysis.certificates import LayerNorm as LayerNorm
+from ssm_analysis.certificates import RMSNorm as RMSNorm
 from ssm_analysis.checkpoint.capture import capture as capture
 from ssm_analysis.checkpoint.loading import load as load
 from ssm_analysis.checkpoint.store import CheckpointError as CheckpointError
@@ -85,6 +113,7 @@ from ssm_analysis.inspection.inspecting import inspect as inspect
 from ssm_analysis.inspection.precision_audit import precision_audit as precision_audit
 from ssm_analysis.layer import Assumption as Assumption
 from ssm_analysis.layer import Layer as Layer
+from ssm_analysis.length_extension import extended as extended
 from ssm_analysis.systems import DiagonalLTV as DiagonalLTV
 from ssm_analysis.systems import DiagonalRecurrence as DiagonalRecurrence
 from ssm_analysis.systems import DiagonalSSM as DiagonalSSM
@@ -92,3 +121,9 @@ from ssm_analysis.systems import RealDiagonalSSM as RealDiagonalSSM
 from ssm_analysis.systems import StateSpace as StateSpace
 
 __version__ = "0.1.0"
+from ssm_analysis.marginal_stability import MarginalStability as MarginalStability
+from ssm_analysis.marginal_stability import marginal_stability_experiment as marginal_stability_experiment
+from ssm_analysis.small_signal import SmallSignal as SmallSignal
+from ssm_analysis.small_signal import small_signal as small_signal
+from ssm_analysis.verification import verify as verify
+from ssm_analysis.verification import verify_checkpoint as verify_checkpoint

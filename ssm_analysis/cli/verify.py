@@ -1,7 +1,9 @@
 """``ssm-analysis verify``: stability proved, refuted with a witness, or honestly undecided; fit for a gate in CI."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ssm_analysis.cli.checkpoints import add_checkpoint, how_to_read, progress_bar
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ssm_analysis.certificates import Certificate
+    from ssm_analysis.verification import Verification
 
 PROVED, REFUTED, USAGE, UNDECIDED = 0, 1, 2, 3
 """Exit codes: all proved; something refuted or invalid; wrong usage; something undecided and nothing refuted."""
@@ -28,14 +31,22 @@ def add(commands: Any) -> None:
     )
     add_checkpoint(parser)
     parser.add_argument("--layer", metavar="NAME", help="this layer alone")
-    parser.add_argument("--property", action="append", metavar="NAME", help="this property alone; may be given several times")
+    parser.add_argument(
+        "--property",
+        action="append",
+        metavar="NAME",
+        help="this property alone, e.g. bounded_state or no_overflow:bf16; may be given several times",
+    )
     parser.add_argument("--dtype", action="append", choices=("fp32", "bf16", "fp16"), help="formats it is executed in (default: all three)")
     parser.add_argument("--effort", choices=("fast", "tight", "witness"), default="tight", help="how hard to try (default tight)")
     parser.add_argument(
         "--input-radius", type=float, metavar="R", help="bound of what enters a layer that has no norm in front, its 2-norm"
     )
+    parser.add_argument("--norm", metavar="NAME", help="what the norm in front of a layer and beside it is called, e.g. ln for blocks.3.ln")
     parser.add_argument("--hinf-below", type=float, metavar="G", help="also certify that the H-infinity norm is below G")
     parser.add_argument("--l1-below", type=float, metavar="G", help="also certify that the l1 norm is below G")
+    parser.add_argument("--composition", action="store_true", help="also certify the residual stream of the model as a whole")
+    parser.add_argument("--rms-floor", type=float, metavar="R", help="with --composition: what enters each norm has this root mean square")
     parser.add_argument("--explain", action="store_true", help="print the page of each certificate: theorem, numbers, assumptions, witness")
     parser.add_argument("--json", action="store_true", help="print plain data")
     parser.set_defaults(command=run)
@@ -43,73 +54,167 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the certificates; the exit code says what became of them."""
+    from ssm_analysis.certificates.composition import SUBJECT, composed
+    from ssm_analysis.residual_stream import verify_composition
     from ssm_analysis.verification import DTYPES, Wanted, verify_checkpoint
 
     wanted = Wanted(
         hinf_below=arguments.hinf_below, l1_below=arguments.l1_below, dtypes=tuple(arguments.dtype or DTYPES), effort=arguments.effort
     )
+    if arguments.rms_floor is not None and not arguments.composition:
+        raise ValueError("--rms-floor is about the model as a whole; give --composition too")
+    asked = _chosen(arguments.property, (*wanted.properties, *(composed(wanted.dtypes) if arguments.composition else ())))
     how = how_to_read(arguments)
     with progress_bar("layers") as progress:
         found = verify_checkpoint(
-            arguments.path, **how, layer=arguments.layer, input_radius=arguments.input_radius, wanted=wanted, progress=progress
+            arguments.path,
+            **how,
+            layer=arguments.layer,
+            norm_name=arguments.norm,
+            input_radius=arguments.input_radius,
+            wanted=wanted,
+            progress=progress,
         )
-    found = _chosen(found, arguments.property)
+    whole = []
+    if arguments.composition:
+        whole = verify_composition(arguments.path, **how, certificates=found, dtypes=wanted.dtypes, rms_floor=arguments.rms_floor)
+    layers = {name: [c for c in some if c.property in asked] for name, some in found.items()}
+    whole = [c for c in whole if c.property in asked]
+    certificates = [*(certificate for some in layers.values() for certificate in some), *whole]
+    code = exit_code([c.verdict for c in certificates], complete=not found.unverified)
     if arguments.json:
-        print_json({"path": str(arguments.path), "layers": {name: [c.to_dict() for c in some] for name, some in found.items()}})
+        print_json(_data(arguments, found, layers, whole, code))
     elif arguments.explain:
-        print("\n\n".join(certificate.explain() for some in found.values() for certificate in some))
+        print("\n\n".join(certificate.explain() for certificate in certificates))
     else:
-        print_table(_table(found))
-        for line in _lines(found):
+        print(found.description)
+        for table in _tables(layers, whole):
+            print_table(table)
+        lines = _reasons({**layers, **({SUBJECT: whole} if whole else {})})
+        for line in (*(f"! {problem}" for problem in found.problems), *lines, _sum(certificates, found.unverified)):
             print(line)
-    return exit_code([certificate.verdict for some in found.values() for certificate in some])
+    return code
 
 
-def exit_code(verdicts: Sequence[str]) -> int:
-    """0 all proved, 1 something refuted or invalid, 3 something undecided and nothing refuted."""
+def exit_code(verdicts: Sequence[str], *, complete: bool = True) -> int:
+    """0 all proved, 1 something refuted or invalid, 3 something undecided, or perhaps not all layers found, and nothing refuted."""
     if any(verdict in ("refuted", "invalid") for verdict in verdicts):
         return REFUTED
-    return UNDECIDED if "undecided" in verdicts else PROVED
+    return UNDECIDED if "undecided" in verdicts or not complete else PROVED
 
 
-def _chosen(found: Mapping[str, list["Certificate"]], names: Sequence[str] | None) -> dict[str, list["Certificate"]]:
-    if not names:
-        return dict(found)
-    known = {certificate.property for some in found.values() for certificate in some}
-    unknown = [name for name in names if name not in known and name not in {known_name.partition(":")[0] for known_name in known}]
+def _chosen(names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+    """``no_overflow`` stands for all its formats."""
+    unknown = [name for name in names or () if name not in known and name not in {known_name.partition(":")[0] for known_name in known}]
     if unknown:
-        raise ValueError(f"--property must be some of {', '.join(sorted(known))}; got {', '.join(unknown)}")
-    return {layer: [c for c in some if c.property in names or c.property.partition(":")[0] in names] for layer, some in found.items()}
+        needs = [name for name in ("hinf_below", "l1_below") if name in unknown]
+        more = "".join(f"; {name} needs --{name.replace('_', '-')} G, the gain to stay below" for name in needs)
+        raise ValueError(f"--property must be some of {', '.join(known)}; got {', '.join(unknown)}{more}")
+    return [name for name in known if not names or name in names or name.partition(":")[0] in names]
 
 
-def _table(found: Mapping[str, list["Certificate"]]) -> "Table":
+def _data(
+    arguments: argparse.Namespace,
+    found: "Verification",
+    layers: Mapping[str, list["Certificate"]],
+    whole: Sequence["Certificate"],
+    code: int,
+) -> dict[str, Any]:
+    verdicts = [c.verdict for some in (*layers.values(), whole) for c in some]
+    return {
+        "path": str(arguments.path),
+        "container": found.description,
+        "problems": found.problems,
+        "unverified": found.unverified,
+        "verdicts": {verdict: verdicts.count(verdict) for verdict in MARKS},
+        "exit_code": code,
+        "layers": {name: [_plain(c) for c in some] for name, some in layers.items()},
+        "composition": [_plain(c) for c in whole],
+    }
+
+
+def _plain(certificate: "Certificate") -> dict[str, Any]:
+    """With all that a witness needs to run again, see `witness_of`."""
+    from ssm_analysis.certificates.stored_witness import stored_witness
+
+    witness = certificate.witness
+    return {**certificate.to_dict(), "witness": None if witness is None else stored_witness(witness)}
+
+
+def _tables(layers: Mapping[str, list["Certificate"]], whole: Sequence["Certificate"]) -> Iterator["Table"]:
+    """One layer in full, several in an overview; then the model as a whole."""
+    some = list(layers.values())
+    if any(some):
+        yield _in_full(some[0]) if len(some) == 1 else _overview(layers)
+    if whole:
+        yield _in_full(whole)
+
+
+def _in_full(certificates: Sequence["Certificate"]) -> "Table":
+    """A row for each property, with its numbers."""
     from rich.table import Table
 
-    table = Table(title="Certificates", title_justify="left", box=None, pad_edge=False)
-    for name in ("layer", "property", "verdict", "theorem", "numbers, between what was attained and what is proved"):
+    table = Table(title=f"Certificates of {certificates[0].subject}", title_justify="left", box=None, pad_edge=False)
+    for name in ("property", "verdict", "theorem", "numbers, between what was attained and what is proved"):
         table.add_column(name, no_wrap=True)
-    for layer, some in found.items():
-        for i, certificate in enumerate(some):
-            first = str(certificate).splitlines()[0].partition(": ")[2]
-            table.add_row(
-                (layer or "(bare)") if i == 0 else "", certificate.property, MARKS[certificate.verdict], certificate.theorem, first,
-                end_section=i == len(some) - 1,
-            )  # fmt: skip
+    for certificate in certificates:
+        first = str(certificate).splitlines()[0].partition(": ")[2]
+        table.add_row(certificate.property, MARKS[certificate.verdict], certificate.theorem, first)
     return unwrapped(table)
 
 
-def _lines(found: Mapping[str, list["Certificate"]]) -> list[str]:
-    """Every reason and witness once, with the layers that share it; and the sum."""
-    reasons: dict[tuple[str, str, str], list[str]] = {}
-    count = dict.fromkeys(MARKS, 0)
-    for layer, some in found.items():
+def _overview(layers: Mapping[str, list["Certificate"]]) -> "Table":
+    """A row for each layer, a column for each property."""
+    from rich.table import Table
+
+    table = Table(title="Certificates", title_justify="left", box=None, pad_edge=False)
+    rows = [[layer or "(bare)", *(_cell(certificate) for certificate in some)] for layer, some in layers.items()]
+    headers = ["layer", *(c.property.replace("_", " ").replace(":", " ") for c in next(iter(layers.values())))]
+    for header, *cells in zip(headers, *rows, strict=True):
+        width = max(map(len, (*cells, *header.split())))
+        table.add_column(header, min_width=width, max_width=width)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _cell(certificate: "Certificate") -> str:
+    """The verdict and the number that a reader asks for next: the longest half-life, the largest magnitude."""
+    mark, quantities = MARKS[certificate.verdict], certificate.quantities.values()
+    if certificate.verdict != "proved":
+        return mark
+    if certificate.property == "uniform_exponential_stability":
+        rates = [quantity.lower for quantity in quantities if quantity.unit.endswith("per token")]
+        return f"{mark}, {math.log(2) / rates[0]:.3g} tokens" if rates and rates[0] > 0 else mark
+    if certificate.property in ("bounded_state", "bounded_output") and quantities:
+        return f"{mark}, {next(iter(quantities)).upper:.3g}"
+    return mark  # also of a bound that is known to be finite and no more
+
+
+def _reasons(layers: Mapping[str, list["Certificate"]]) -> list[str]:
+    """Every reason and witness once, with the layers and properties that share it."""
+    shared: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for layer, some in layers.items():
         for certificate in some:
-            count[certificate.verdict] += 1
             if certificate.verdict != "proved":
                 words = certificate.reason or (certificate.witness.describe() if certificate.witness is not None else "")
-                reasons.setdefault((MARKS[certificate.verdict], certificate.property, words), []).append(layer or "(bare)")
-    lines = [
-        f"{mark} {name}, {layers[0] if len(layers) == 1 else f'{len(layers)} layers, first {layers[0]}'}: {words}"
-        for (mark, name, words), layers in reasons.items()
-    ]
-    return [*lines, ", ".join(f"{n} {verdict}" for verdict, n in count.items() if n) + "; --explain prints the theorems and assumptions"]
+                key = (MARKS[certificate.verdict], re.sub(r"\d[\d.]*(e[+-]?\d+)?", "0", words))  # numbers differ from layer to layer
+                shared.setdefault(key, []).append((layer or "(bare)", certificate.property, words))
+    lines = []
+    for (mark, _), cases in shared.items():
+        found = {layer: None for layer, _, _ in cases}
+        names, first = dict.fromkeys(name for _, name, _ in cases), cases[0]
+        where = first[0] if len(found) == 1 else f"{len(found)} layers, first {first[0]}"
+        lines.append(f"{mark} {', '.join(names)}, {where}: {first[2]}")
+    if any("input_radius=" in line for line in lines):
+        lines.append(
+            "on the command line: --norm NAME of the norm beside the layer, or --input-radius R; in Python verify(path, norm={layer: ...})"
+        )
+    return lines
+
+
+def _sum(certificates: Sequence["Certificate"], unverified: Sequence[str]) -> str:
+    verdicts = [certificate.verdict for certificate in certificates]
+    counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in MARKS if verdict in verdicts)
+    left = f"; {len(unverified)} problems may hide a layer without a certificate, so this is no proof of the whole" if unverified else ""
+    return f"{counted}{left}; half-lives in tokens; --explain prints theorems, assumptions and witnesses"

@@ -1,0 +1,92 @@
+"""Two questions with a number: is the H-infinity norm, or the l1 norm, below it?"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ssm_analysis.analyses.hinf import peak_angle
+from ssm_analysis.analyses.kernels import kernel
+from ssm_analysis.analyses.l1 import l1_bounds
+from ssm_analysis.analyses.norms import Bounds, hinf_bounds
+from ssm_analysis.certificates.certificate import Certificate, Quantity
+from ssm_analysis.certificates.question import Question, first_index
+from ssm_analysis.certificates.witness import Frequency, Witness, WorstInput
+from ssm_analysis.systems import LTI, RealDiagonalSSM, StateSpace
+from ssm_analysis.systems.base import in_double
+from ssm_analysis.xp import to_numpy
+
+LONGEST = 2**16
+"""Longest input that is written out as a witness, in tokens."""
+NUMERICAL = "B, C, D and the poles are those of the exported system, in 64 bits"
+
+
+def gain_answers(question: Question, sys: LTI, stability: Certificate) -> Iterator[Certificate]:
+    """``hinf_below`` and ``l1_below`` where a number was given; both norms are infinite by definition where a system is not stable."""
+    sys = in_double(sys).map(to_numpy)
+    for name, limit in (("hinf_below", question.hinf_below), ("l1_below", question.l1_below)):
+        if limit is None:
+            continue
+        if stability.verdict == "refuted":
+            known = {"theorem": stability.theorem, "rigour": stability.rigour, "witness": stability.witness}
+            yield question.answer(name, "refuted", assumptions=question.assumed, **known)
+        elif stability.verdict != "proved":
+            yield question.undecided(name, "the norm is infinite where a system is not stable, and this one is not proved stable")
+        elif name == "hinf_below":
+            yield _verdict(question, name, limit, sys, hinf_bounds(sys), "branch and bound")
+        elif isinstance(sys, StateSpace):
+            yield question.undecided(name, "no useful bound of the rounding in the powers of a full matrix is known here")
+        else:
+            yield _verdict(question, name, limit, sys, l1_bounds(sys, max_length=2**20), "truncated sum")
+
+
+def _verdict(question: Question, name: str, limit: float, sys: LTI, bounds: Bounds, theorem: str) -> Certificate:
+    low, high = to_numpy(bounds.lower), to_numpy(bounds.upper)
+    known = {
+        "theorem": theorem,
+        "rigour": "float with counted rounding",
+        "assumptions": (*question.assumed, NUMERICAL),
+        "quantities": {"norm": Quantity(lower=float(np.max(low)), upper=float(np.max(high)), unit=f"(limit {limit:g})")},
+        "per_channel": {"lower": low, "upper": high},
+    }
+    if np.all(high < limit):
+        return question.answer(name, "proved", **known)
+    if np.any(low >= limit):
+        index = first_index(low >= limit)
+        witness = _frequency(sys[index], limit) if name == "hinf_below" else _worst_input(sys[index], limit)
+        if witness is not None:
+            return question.answer(name, "refuted", witness=witness, **known)
+        return question.undecided(name, f"the lower bound is above the limit, but no witness of up to {LONGEST} tokens replays", **known)
+    return question.undecided(
+        name, f"the limit {limit:g} lies between the bounds {float(np.max(low)):.9g} and {float(np.max(high)):.9g}", **known
+    )
+
+
+def _frequency(sys: LTI, limit: float) -> Witness | None:
+    whole = sys.expand() if isinstance(sys, RealDiagonalSSM) else sys
+    theta = float(to_numpy(peak_angle(whole[None]))[0])
+    A = whole.A if isinstance(whole, StateSpace) else whole.log_poles
+    witness = Frequency(A=A, B=whole.B, C=whole.C, D=whole.D, theta=theta, limit=limit, log_poles=not isinstance(whole, StateSpace))
+    return witness if witness.replay().violated else None
+
+
+def _worst_input(sys: LTI, limit: float) -> Witness | None:
+    """u[L - k] = conj(sign h[k]) for the output with the largest sum, over growing lengths."""
+    length = 64
+    while length <= LONGEST:
+        h = np.asarray(kernel(sys, length))  # (length, p, m)
+        row = int(np.argmax(np.sum(np.abs(h), axis=(0, 2))))
+        u = h[::-1, row, :]
+        size = np.abs(u)
+        u = np.conj(u) / np.where(size > 0, size, 1.0)
+        if float(np.sum(size)) > limit:
+            witness = WorstInput(subject=sys, u=np.real(u) if isinstance(sys, RealDiagonalSSM) else u, limit=limit)
+            return witness if witness.replay().violated else None
+        length *= 4
+    return None
+
+
+def finite(limit: float | None, name: str) -> None:
+    """Raise a ValueError unless the limit is None or a positive number."""
+    if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):
+        raise ValueError(f"{name} must be a positive number, the gain to stay below, got {limit!r}")

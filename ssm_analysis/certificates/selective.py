@@ -1,0 +1,226 @@
+"""Layers whose matrices depend on the input: properties for every input that can come."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ssm_analysis.certificates.certificate import Certificate, Quantity
+from ssm_analysis.certificates.formats import FORMATS, pole_range_verdict
+from ssm_analysis.certificates.question import NEEDS_INPUT, Question, counted_text, magnitude
+from ssm_analysis.certificates.rounding import above
+from ssm_analysis.certificates.witness import Drive
+from ssm_analysis.layer import Layer
+
+ONCE = (
+    "step, B and u of the scan are those of exact arithmetic to a relative 2^-10; from them pole and input are computed in 32 bits or more "
+    "and rounded once to {dtype}, and so is the state at every step of a sequential scan"
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Example:
+    """An input and what it reaches in one channel.
+
+    Parameters
+    ----------
+    u
+        (L, d_model).
+    index
+        Channel and state.
+    value
+        The number that was computed.
+    """
+
+    u: np.ndarray
+    index: tuple[int, ...]
+    value: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ranges:
+    """What is known of a selective layer for every admissible input.
+
+    Parameters
+    ----------
+    rate
+        Lower bound of -log(lambda) per token, by channel.
+    decays
+        Whether 0 < lambda < 1 for every input, as real numbers: the sign alone.
+    state, output
+        Upper bounds of |h| (the largest state of each channel) and of what the scan returns, by channel; infinite where there is none.
+    root
+        For bounds that grow with the length: |h| <= root sqrt(L), by channel.
+    slow, large
+        Inputs that reach a slow rate, and a large state; None where none was looked for.
+    state_seen
+        Largest |h| that an input was seen to reach, by channel.
+    quantities
+        Other two-sided numbers by name, first the step.
+    per_channel
+        Arrays of them.
+    theorems
+        Keys for ``rate``, ``state``.
+    reasons
+        Why there is no ``rate`` or ``state``.
+    convex
+        Whether T6 applies: h' = lambda h + x with |x| <= (1 - lambda) times the bound of the state.
+    """
+
+    rate: np.ndarray
+    decays: bool
+    state: np.ndarray
+    output: np.ndarray
+    theorems: Mapping[str, str]
+    root: np.ndarray | None = None
+    slow: Example | None = None
+    large: Example | None = None
+    state_seen: np.ndarray | None = None
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    per_channel: Mapping[str, np.ndarray] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    convex: bool = True
+
+
+def selective_answers(question: Question, ranges: Ranges) -> Iterator[Certificate]:
+    """All properties of a selective layer."""
+    yield from _rates(question, ranges)
+    yield _non_expansive(question, ranges)
+    yield from _bounds(question, ranges)
+    for dtype in question.dtypes:
+        yield _pole_inside(question, ranges, dtype)
+        yield _no_overflow(question, ranges, dtype)
+    for name, limit in (("hinf_below", question.hinf_below), ("l1_below", question.l1_below)):
+        if limit is not None:
+            yield question.undecided(name, "a layer that depends on its input has no transfer function; see bounded_output")
+
+
+def _slowest(ranges: Ranges) -> Quantity:
+    seen = math.inf if ranges.slow is None else ranges.slow.value
+    return Quantity(lower=float(np.min(ranges.rate)), upper=seen, unit="per token")
+
+
+def _rates(question: Question, ranges: Ranges) -> Iterator[Certificate]:
+    slowest = _slowest(ranges)
+    known = {
+        "rigour": "float with counted rounding",
+        "assumptions": question.assumed,
+        "quantities": {"slowest decay rate": slowest, **ranges.quantities},
+        "per_channel": {"slowest rate": ranges.rate, **ranges.per_channel},
+    }
+    for name in ("asymptotic_stability", "uniform_exponential_stability"):
+        if slowest.lower > 0:
+            yield question.answer(name, "proved", theorem=ranges.theorems["rate"], **known)
+        else:
+            yield question.undecided(name, _rate_reason(question, ranges), **known)
+
+
+def _rate_reason(question: Question, ranges: Ranges) -> str:
+    if "rate" in ranges.reasons:
+        return ranges.reasons["rate"]
+    if question.inputs is None:
+        return f"the step can come arbitrarily close to 0 along a ray of inputs, and {NEEDS_INPUT}"
+    return "the lower bound of the rate underflows to 0 in double precision: it is positive for every input, but no useful bound is known"
+
+
+def _non_expansive(question: Question, ranges: Ranges) -> Certificate:
+    name = "non_expansive"
+    if ranges.decays:
+        return question.answer(name, "proved", theorem="T1", rigour="exact", assumptions=_options(question))
+    if ranges.slow is not None and ranges.slow.value < 0:
+        assert isinstance(question.subject, Layer)
+        slow = ranges.slow
+        witness = Drive(layer=question.subject, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype="fp64")
+        if witness.replay().violated:
+            return question.answer(name, "refuted", theorem="T1", rigour="exact", assumptions=question.assumed, witness=witness)
+    return question.undecided(name, ranges.reasons.get("sign", "the sign of the step is not known for every input"))
+
+
+def _options(question: Question) -> tuple[str, ...]:
+    return replace(question, inputs=None).assumed
+
+
+def _bounds(question: Question, ranges: Ranges) -> Iterator[Certificate]:
+    seen = ranges.state_seen
+    lower = 0.0 if seen is None else float(np.max(seen))
+    for name, bound, what in (("bounded_state", ranges.state, "|h|"), ("bounded_output", ranges.output, "|y|")):
+        known = {
+            "rigour": "float with counted rounding",
+            "assumptions": question.assumed,
+            "quantities": {
+                f"largest {what}": magnitude(np.max(bound), lower=lower if name == "bounded_state" else 0.0),
+                **ranges.quantities,
+            },
+            "per_channel": {"upper": bound, **({"seen": seen} if seen is not None and name == "bounded_state" else {})},
+        }
+        if np.all(np.isfinite(bound)):
+            yield question.answer(name, "proved", theorem=ranges.theorems["state"], **known)
+        else:
+            reason = ranges.reasons.get("state", NEEDS_INPUT if question.inputs is None else "the bound overflows in double precision")
+            if ranges.root is not None and np.all(np.isfinite(ranges.root)):
+                reason += f"; what is proved is |h| <= {float(np.max(ranges.root)):.6g} sqrt(length)"
+            yield question.undecided(name, reason, **known)
+
+
+def _pole_inside(question: Question, ranges: Ranges, dtype: str) -> Certificate:
+    """Whether exp(-a delta) rounds to a number below 1 for every input."""
+    name, slowest = f"pole_inside:{dtype}", _slowest(ranges)
+    known = {
+        "theorem": "pole rounding",
+        "rigour": "float with counted rounding",
+        "assumptions": (
+            *question.assumed,
+            f"the step and its product with A are computed in 32 bits or more, and exp is rounded once to {dtype}",
+        ),
+        "quantities": {"slowest decay rate": slowest},
+        "per_channel": {"proved": ranges.rate >= 4 * FORMATS[dtype].unit},
+    }
+    verdict = pole_range_verdict(slowest.lower, slowest.upper, dtype)
+    if verdict == "proved":
+        return question.answer(name, "proved", **known)
+    if verdict == "refuted" and ranges.slow is not None:
+        assert isinstance(question.subject, Layer)
+        slow = ranges.slow
+        witness = Drive(layer=question.subject, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype=dtype)
+        if witness.replay().violated:
+            return question.answer(name, "refuted", witness=witness, **known)
+    if question.inputs is None and slowest.lower <= 0:
+        return question.undecided(name, _rate_reason(question, ranges), **known)
+    reason = f"a delta is between {slowest.lower:.3g} and {slowest.upper:.3g} at its smallest, and {dtype} tells exp(-x) from 1 for x >= "
+    return question.undecided(name, f"{reason}{4 * FORMATS[dtype].unit:.3g}", **known)
+
+
+def _no_overflow(question: Question, ranges: Ranges, dtype: str) -> Certificate:
+    """T6: |h| stays at most the largest number of the type if |tau| does, up to a few roundings."""
+    name, kind = f"no_overflow:{dtype}", FORMATS[dtype]
+    # three factors within 2^-10, a product rounded once, and what 32 bits add
+    proved = above(ranges.state * (1 + 2 * kind.unit) * (1 + 2.0**-8), 4) <= kind.settles
+    known = {
+        "theorem": "T6" if ranges.convex else ranges.theorems["state"],
+        "rigour": "float with counted rounding",
+        "assumptions": (*question.assumed, ONCE.format(dtype=dtype)),
+        "quantities": {
+            "largest |h|": magnitude(np.max(ranges.state), lower=0.0 if ranges.state_seen is None else np.max(ranges.state_seen))
+        },
+        "per_channel": {"proved": proved, "fits as defined": ranges.state <= kind.largest, "upper": ranges.state},
+    }
+    if not np.all(np.isfinite(ranges.state)):
+        reason = ranges.reasons.get(
+            "state", NEEDS_INPUT if question.inputs is None else "the bound of the state overflows in double precision"
+        )
+        return question.undecided(name, reason, **known)
+    if ranges.convex and np.all(proved):
+        return question.answer(name, "proved", **known)
+    large = ranges.large
+    if large is not None and large.value >= kind.largest * (1 + 2.0**-6):
+        assert isinstance(question.subject, Layer)
+        witness = Drive(layer=question.subject, u=large.u, index=large.index, quantity="state", limit=kind.largest, dtype=dtype)
+        if witness.replay().violated:
+            return question.answer(name, "refuted", witness=witness, **known)
+    if not ranges.convex:
+        return question.undecided(name, "the rounding of this recurrence at every step is not covered by a theorem here", **known)
+    largest = f"largest {float(np.max(ranges.state)):.6g}, limit {kind.largest:.6g}"
+    return question.undecided(
+        name, f"the bound of the state exceeds what T6 allows in {counted_text(~proved, 'channels')} ({largest})", **known
+    )
