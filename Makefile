@@ -17,7 +17,7 @@ figure: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(PY) -m pytest -q -n 2 --dist worksteal
-	$(PY) -m pytest -q --nbmake --nbmake-timeout=300 notebooks
+	$(PY) -m pytest -q -n 2 --nbmake --nbmake-timeout=300 notebooks
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

@@ -235,11 +235,14 @@ def _gate(w: Array, b: Array, x: Float[Array, "l w"]) -> Float[Array, "l states"
     return apply_transform("sigmoid", xp.reshape(pre, (x.shape[0], -1)))
 
 
-def at_bias(params: Params, *, c: float = 8.0, **options: object) -> Float[Array, "w 1"]:
+def at_bias(params: Params, *, c: float = 8.0, **options: object) -> Inexact[Array, "s 1"]:
     """log a with the gate sigmoid(b_a)."""
     xp = array_namespace(*params.values())
     gate = apply_transform("sigmoid", xp.reshape(params["a_gate.b"], (-1,)))
-    return (-c * apply_transform("softplus", params["a_param"]) * gate)[:, None]
+    log_poles = -c * apply_transform("softplus", params["a_param"]) * gate
+    if "a_imag_param" in params:
+        log_poles = complex_from(log_poles, params["a_imag_param"] * gate)
+    return log_poles[:, None]
 
 
 FAMILY = SelectiveFamily(
