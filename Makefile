@@ -1,5 +1,6 @@
 # make figure   sets up what drawing needs and draws unit_disk.png
-# make test     sets up what testing needs and runs every test, doctest and notebook
+# make test     sets up what testing needs and runs every test, doctest and notebook but the slowest
+# make test-all runs those too: long fuzzing, 5,000 unstable systems, pictures of 5,000,000 eigenvalues
 # Both keep to the versions in constraints.txt, make .venv once, and do nothing twice.
 
 PYTHON  ?= python3
@@ -10,14 +11,17 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: figure test lint benchmarks clean
+.PHONY: figure test test-all lint benchmarks clean
 
 figure: $(VENV)/.run
 	$(PY) -m ssm_analysis figure
 
 test: $(VENV)/.dev
-	$(PY) -m pytest -q -n 2 --dist worksteal
+	$(PY) -m pytest -q -n 2 --dist worksteal -m 'not slow'
 	$(PY) -m pytest -q -n 2 --nbmake --nbmake-timeout=300 notebooks
+
+test-all: test
+	$(PY) -m pytest -q -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

@@ -123,6 +123,8 @@ def _block(found: FoundLayers, group: Group, names: Mapping[str, str], certifica
     out_weight = _finite(found.store, leaves["out_proj.weight"])
     out_bias = np.zeros(len(out_weight)) if leaves["out_proj.bias"] is None else _finite(found.store, leaves["out_proj.bias"])
     if leaves["norm.weight"] is not None:
+        if layers[0].family != "mamba2" or _says(config, "norm_before_gate"):
+            raise NotCoveredError(f"{group.name} has a norm of its own that is not the one behind the gate of Mamba-2")
         weight = _finite(found.store, leaves["norm.weight"])
         if weight.shape != (out_weight.shape[1],):
             raise NotCoveredError(
@@ -154,6 +156,12 @@ def _gate(layer: Layer) -> dict[str, np.ndarray]:
     inner = len(weight) // 2
     bias = layer.params.get("in_proj.bias", np.zeros(2 * inner))
     return {"gate_weight": weight[inner:], "gate_bias": bias[inner:]}
+
+
+def _says(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a configuration, or the ``ssm_cfg`` in one of mamba_ssm, switches an option on."""
+    inner = config.get("ssm_cfg")
+    return bool(config.get(name) or (isinstance(inner, Mapping) and inner.get(name)))
 
 
 def _finite(store: TensorStore, name: str) -> np.ndarray:

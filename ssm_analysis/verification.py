@@ -209,14 +209,12 @@ def _of_group(
 
 def _of_layer(layer: Layer, norm: Norm | None, stored: NormInFile | None, wanted: Wanted, input_radius: float | None) -> list[Certificate]:
     if norm is not None or stored is None:
-        certificates = wanted.of(layer, norm=norm, input_radius=input_radius if norm is None else None)
-    else:  # that this norm stands in front is known of the model and not written in its weights
-        text = f"comes from a {type(stored.norm).__name__}"
-        certificates = [
-            replace(c, assumptions=tuple(t.replace(text, f"{text}, {stored.place} of the checkpoint") for t in c.assumptions))
-            for c in wanted.of(layer, norm=stored.norm, input_radius=None)
-        ]
-    return sorted(certificates, key=lambda c: wanted.properties.index(c.property))  # the order of some families is another
+        return wanted.of(layer, norm=norm, input_radius=input_radius if norm is None else None)
+    text = f"comes from a {type(stored.norm).__name__}"
+    return [  # that this norm stands in front is known of the model and not written in its weights
+        replace(c, assumptions=tuple(t.replace(text, f"{text}, {stored.place} of the checkpoint") for t in c.assumptions))
+        for c in wanted.of(layer, norm=stored.norm, input_radius=None)
+    ]
 
 
 def _damaged(found: FoundLayers, group: Group) -> bool:

@@ -152,6 +152,7 @@ def test_a_layer_that_was_not_recognised_is_3(capsys, tmp_path):
         (["--input-radius", "-1"], "input_radius must be a positive number"),
         (["--hinf-below", "0"], "hinf_below must be a positive number"),
         (["--rms-floor", "1"], "--rms-floor is about the model as a whole; give --composition too"),
+        (["--composition", "--layer", "encoder"], "--composition is about the model as a whole; leave out --layer"),
         (["--dtype", "fp64"], "invalid choice: 'fp64'"),
         (["--effort", "hard"], "invalid choice: 'hard'"),
     ],
@@ -238,6 +239,22 @@ def test_gains_are_asked_for(capsys, stable):
     status, found = data(capsys, stable, "--hinf-below", "1e6", "--l1-below", "1e-6", "--property", "hinf_below", "--property", "l1_below")
     assert status == 1
     assert {c["property"]: c["verdict"] for c in found["layers"]["encoder"]} == {"hinf_below": "proved", "l1_below": "refuted"}
+
+
+def test_the_model_as_a_whole(capsys, tmp_path):
+    tensors = blocks(fresh("s6"), trained("s6")) | {"net.embedding.weight": np.ones((7, 4)), "net.norm_f.weight": np.ones(4)}
+    for i, layer in enumerate((fresh("s6"), trained("s6"))):
+        tensors[f"net.layers.{i}.mixer.out_proj.weight"] = np.ones((4, len(layer.params["D"])))
+    path = write(tmp_path / "whole.safetensors", tensors)
+    status, out, _ = ran(capsys, path, *FAST, "--composition")
+    assert status == 3
+    assert "Certificates of residual stream" in out
+    assert re.search(r"^bounded_residual +proved +residual +largest \|x_i\| in", out, re.MULTILINE)
+    assert "undecided incremental_gain, residual stream: near an input of size 0" in out
+    status, found = data(capsys, path, *FAST, "--composition", "--rms-floor", "0.5", "--property", "residual_fits")
+    assert status == 0
+    assert found["layers"] == {"net.layers.0.mixer": [], "net.layers.1.mixer": []}
+    assert [(c["property"], c["verdict"]) for c in found["composition"]] == [("residual_fits:fp32", "proved")]
 
 
 def test_json_is_complete(capsys, mamba):

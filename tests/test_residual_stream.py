@@ -189,3 +189,21 @@ def test_a_closed_gate_lets_nothing_through():
     tensors |= {"layers.0.norm.weight": np.ones(4), "embedding.weight": np.asarray([[1.0, 0.5, 0.0, 0.0], [-2.0, 0.0, 0.0, 1.0]])}
     certificate = by_property(verify_composition(tensors))["bounded_residual"]
     np.testing.assert_allclose(certificate.per_channel["after each block, upper"], [2.0, 3.5], rtol=1e-12)
+
+
+@pytest.mark.parametrize("config", [{"norm_before_gate": True}, {"ssm_cfg": {"norm_before_gate": True}}])
+def test_a_norm_in_front_of_the_gate_is_another_bound(config):
+    net = build(MODELS["mamba2"])
+    own = {k: v for k, v in net.config.to_dict().items() if k in ("n_groups", "time_step_limit", "model_type")}
+    assert verify_composition(net.state_dict(), config=own)[0].verdict == "proved"
+    certificate = verify_composition(net.state_dict(), config=own | config)[0]
+    assert certificate.verdict == "undecided"
+    assert "not the one behind the gate of Mamba-2" in certificate.reason
+
+
+def test_a_norm_inside_mamba_is_not_known():
+    net = build(MODELS["mamba"])
+    inner = {f"backbone.layers.{i}.mixer.norm.weight": np.ones(net.config.intermediate_size) for i in range(2)}
+    certificate = verify_composition({name: x.detach().numpy() for name, x in net.state_dict().items()} | inner)[0]
+    assert certificate.verdict == "undecided"
+    assert "has a norm of its own" in certificate.reason

@@ -165,7 +165,9 @@ def half_life(rate: Quantity) -> str:
     longest = math.log(2) / rate.lower if rate.lower > 0 else math.inf
     shortest = math.log(2) / rate.upper if rate.upper > 0 else math.inf
     if math.isinf(longest):
-        return "without bound" if math.isinf(shortest) else f"at least {shortest:.3g} tokens, no bound from above"
+        return (
+            "without bound" if math.isinf(shortest) else f"at least {shortest:.3g} tokens, no bound from above" if shortest else "not known"
+        )
     return f"at most {longest:.3g} tokens"
 
 

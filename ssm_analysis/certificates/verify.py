@@ -115,7 +115,8 @@ def verify(
         subject=subject, name=_name(subject), inputs=inputs, dtypes=tuple(dtypes),
         hinf_below=hinf_below, l1_below=l1_below, effort=effort, seed=seed,
     )  # fmt: skip
-    return timed(question, _answers(question))
+    asked = _asked(question)
+    return sorted(timed(question, _answers(question)), key=lambda certificate: asked.index(certificate.property))
 
 
 def _answers(question: Question) -> Iterator[Certificate]:

@@ -61,8 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = Wanted(
         hinf_below=arguments.hinf_below, l1_below=arguments.l1_below, dtypes=tuple(arguments.dtype or DTYPES), effort=arguments.effort
     )
-    if arguments.rms_floor is not None and not arguments.composition:
-        raise ValueError("--rms-floor is about the model as a whole; give --composition too")
+    _check_whole(arguments)
     asked = _chosen(arguments.property, (*wanted.properties, *(composed(wanted.dtypes) if arguments.composition else ())))
     how = how_to_read(arguments)
     with progress_bar("layers") as progress:
@@ -94,6 +93,13 @@ def run(arguments: argparse.Namespace) -> int:
         for line in (*(f"! {problem}" for problem in found.problems), *lines, _sum(certificates, found.unverified)):
             print(line)
     return code
+
+
+def _check_whole(arguments: argparse.Namespace) -> None:
+    if arguments.rms_floor is not None and not arguments.composition:
+        raise ValueError("--rms-floor is about the model as a whole; give --composition too")
+    if arguments.composition and arguments.layer is not None:
+        raise ValueError("--composition is about the model as a whole; leave out --layer")
 
 
 def exit_code(verdicts: Sequence[str], *, complete: bool = True) -> int:
