@@ -78,6 +78,10 @@ class Layer:
         object.__setattr__(self, "params", MappingProxyType({name: freeze(x) for name, x in self.params.items()}))
         object.__setattr__(self, "assumptions", MappingProxyType(dict(self.assumptions)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A layer travels to other processes; the views that keep its mappings from being changed do not."""
+        return _rebuilt, (self.family, self.name, dict(self.params), dict(self.assumptions), self.notes)
+
     @property
     def time_varying(self) -> bool:
         """Whether the matrices depend on the input."""
@@ -165,6 +169,10 @@ class Layer:
             raise TypeError(f"u must hold real floating-point numbers, got {u.dtype}; convert it, e.g. to float64")
         if u.ndim != 2 or u.shape[0] == 0:
             raise ValueError(f"u must have shape (L, d_model): one document from its first token, got {tuple(u.shape)}")
+
+
+def _rebuilt(family: str, name: str, params: dict[str, Array], assumptions: dict[str, Assumption], notes: tuple[str, ...]) -> Layer:
+    return Layer(family=family, name=name, params=params, assumptions=assumptions, notes=notes)
 
 
 def initialised(family: str, params: Mapping[str, Array], **options: Any) -> Layer:

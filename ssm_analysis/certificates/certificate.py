@@ -14,7 +14,7 @@ from ssm_analysis.certificates.theorems import THEOREMS
 from ssm_analysis.certificates.witness import Witness
 from ssm_analysis.layer import Layer
 from ssm_analysis.systems.base import System
-from ssm_analysis.xp import to_numpy
+from ssm_analysis.xp import double, to_numpy
 
 VERDICTS = ("proved", "refuted", "undecided", "invalid")
 RIGOURS = ("exact", "interval", "float with counted rounding", "none")
@@ -181,8 +181,8 @@ def fingerprint(subject: Layer | System) -> str:
         found.update(f"{type(subject).__name__} {subject.dt!r}".encode())
         arrays = {name: getattr(subject, name) for name in subject.AXES}
     for name in sorted(arrays):
-        x = np.ascontiguousarray(to_numpy(arrays[name]))
-        found.update(f"{name} {x.dtype} {x.shape}".encode())
+        x = np.ascontiguousarray(to_numpy(double(arrays[name])))  # exact, and numpy knows no bfloat16
+        found.update(f"{name} {arrays[name].dtype} {x.shape}".encode())
         found.update(x.tobytes())
     return found.hexdigest()
 

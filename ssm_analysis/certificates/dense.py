@@ -124,8 +124,11 @@ def _positive(M: np.ndarray, error: float) -> bool:
     n = len(M)
     shift = (error + 8 * (n + 4) * UNIT * float(np.sum(np.abs(np.diag(M))))) * (1 + 2.0**-30) + 2.0**-960
     with np.errstate(all="ignore"):
+        shifted = M - shift * np.eye(n)
+        if not np.all(np.isfinite(shifted)):  # Cholesky may succeed on NaN
+            return False
         try:
-            np.linalg.cholesky(M - shift * np.eye(n))
+            np.linalg.cholesky(shifted)
         except np.linalg.LinAlgError:
             return False
     return True

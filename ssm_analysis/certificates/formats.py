@@ -1,15 +1,15 @@
 """The floating-point types that layers run in, and what rounding to them does to a pole."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ssm_analysis.certificates.rounding import BITS
 from ssm_analysis.certificates.sign_tests import Decay
-from ssm_analysis.certificates.witness import Replay, Witness, rounded_type
+from ssm_analysis.certificates.witness import Replay, Witness, rounded_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +57,12 @@ class RoundedPole(Witness):
 
     def replay(self) -> Replay:
         """exp in mpmath, rounded to the type, and its modulus in rational arithmetic."""
-        from fractions import Fraction
-
         import mpmath
 
         with mpmath.workdps(60):
             pole = mpmath.exp(mpmath.mpmathify(self.log_pole))
-            parts = [Fraction(float(rounded_type(self.dtype)(float(part)))) for part in (pole.real, pole.imag)]
+            exact = [Fraction(*map(int, mpmath.libmp.to_rational(part._mpf_))) for part in (pole.real, pole.imag)]
+        parts = [rounded_once(part, self.dtype) for part in exact]
         excess = parts[0] ** 2 + parts[1] ** 2 - 1
         return Replay(
             violated=excess >= 0, measured=float(excess), limit=0.0, what="|rounded pole|^2 - 1", implementation="mpmath and rationals"
@@ -95,17 +94,23 @@ def rounded_modulus_below_one(
     return inside, decided, witness
 
 
-def _exact_excess(mu: complex, dtype: str) -> float | None:
-    """The sign of |fl(exp(mu))|^2 - 1; None where a ball holds two roundings."""
+def _exact_excess(mu: complex, dtype: str) -> Fraction | None:
+    """|fl(exp(mu))|^2 - 1, exactly; None where a ball holds two roundings."""
     import flint
 
     with flint.ctx.workprec(BITS):
         pole = flint.acb(mu).exp()
-        ends = [[float(rounded_type(dtype)(float(x))) for x in (part.lower(), part.upper())] for part in (pole.real, pole.imag)]
+        ends = [[rounded_once(_fraction(x), dtype) for x in (part.lower(), part.upper())] for part in (pole.real, pole.imag)]
     if any(low != high for low, high in ends):
         return None
     re, im = ends[0][0], ends[1][0]
-    return math.fsum([re * re, im * im, -1.0])  # the squares of numbers with up to 24 bits are exact doubles, and fsum rounds once
+    return re * re + im * im - 1
+
+
+def _fraction(x: Any) -> Fraction:
+    """The exact number that a ball without radius is."""
+    mantissa, exponent = x.man_exp()
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
 
 
 def pole_range_verdict(slowest_low: float, slowest_high: float, dtype: str) -> str:

@@ -197,6 +197,8 @@ def largest_eigenvalue(G: np.ndarray, error: float) -> float:
         M = -G
         M[np.diag_indices(n)] += mu
         M[np.diag_indices(n)] -= shift
+        if not np.all(np.isfinite(M)):  # Cholesky may succeed on NaN
+            continue
         try:
             np.linalg.cholesky(M)
         except np.linalg.LinAlgError:

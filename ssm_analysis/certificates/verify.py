@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import overload
 
+import numpy as np
+
 from ssm_analysis.certificates.certificate import Certificate
 from ssm_analysis.certificates.formats import FORMATS
 from ssm_analysis.certificates.full import dplr_answers, full_answers
@@ -108,6 +110,8 @@ def verify(
         raise TypeError(
             f"verify takes a Layer, a DiagonalSSM, RealDiagonalSSM or StateSpace, or a dictionary of layers, got {type(subject).__name__}"
         )
+    if not isinstance(subject, Layer) and 0 in subject.batch_shape:
+        raise ValueError(f"verify needs at least one system, got an empty batch of shape {subject.batch_shape}")
     if isinstance(norm, Mapping):
         raise TypeError("norm is a dictionary only where the subject is one; give the norm itself")
     inputs = input_set(norm, input_radius, _width(subject)) if norm is not None or input_radius is not None else None
@@ -116,7 +120,12 @@ def verify(
         hinf_below=hinf_below, l1_below=l1_below, effort=effort, seed=seed,
     )  # fmt: skip
     asked = _asked(question)
-    return sorted(timed(question, _answers(question)), key=lambda certificate: asked.index(certificate.property))
+    try:
+        with np.errstate(all="ignore"):  # an overflow is no bound, and every bound is checked
+            found = timed(question, _answers(question))
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:  # finite parameters whose exponentials are not
+        found = timed(question, (question.undecided(name, f"the arithmetic does not reach so far: {error}") for name in asked))
+    return sorted(found, key=lambda certificate: asked.index(certificate.property))
 
 
 def _answers(question: Question) -> Iterator[Certificate]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -163,7 +164,6 @@ class Stretch(Witness):
 
     def replay(self) -> Replay:
         """The two lengths in rational arithmetic."""
-        from fractions import Fraction
 
         def square(rows: list[list[Fraction]]) -> Fraction:
             return sum((v * v for row in rows for v in row), Fraction(0))
@@ -173,7 +173,11 @@ class Stretch(Witness):
         after = [[sum((a * b for a, b in zip(row, x, strict=True)), Fraction(0))] for row in A]
         growth = square(after) / square([[v] for v in x]) - 1
         return Replay(
-            violated=growth > 0, measured=float(growth), limit=0.0, what="|A x|^2 / |x|^2 - 1", implementation="rational arithmetic"
+            violated=growth > 0,
+            measured=float(min(growth, LARGEST)),
+            limit=0.0,
+            what="|A x|^2 / |x|^2 - 1",
+            implementation="rational arithmetic",
         )
 
     def describe(self) -> str:
@@ -268,7 +272,7 @@ class Frequency(Witness):
                 resolvent = mpmath.diag([1 / (z - mpmath.exp(mpmath.mpmathify(complex(mu)))) for mu in self.A])
                 G = D + C * (resolvent * B)
             else:
-                G = D + C * mpmath.lu_solve(z * mpmath.eye(len(self.A)) - mpmath.matrix(self.A.tolist()), B)
+                G = D + C * (mpmath.inverse(z * mpmath.eye(len(self.A)) - mpmath.matrix(self.A.tolist())) * B)
             numbers = np.array([[complex(G[i, j]) for j in range(G.cols)] for i in range(G.rows)])
             v = mpmath.matrix(np.linalg.svd(numbers)[2][0].conj().tolist())
             gain = mpmath.norm(G * v) / mpmath.norm(v)
@@ -311,6 +315,22 @@ class WorstInput(Witness):
     def describe(self) -> str:
         """One line of text."""
         return f"{len(self.u)} inputs of size 1 whose last output exceeds {self.limit:.9g}"
+
+
+def rounded_once(x: Fraction, dtype: str) -> Fraction:
+    """The nearest number of a type, of two the even one, from the exact number: rounding to another type on the way would not be this."""
+    if x == 0:
+        return x
+    bits, smallest = PRECISION[dtype]
+    exponent = abs(x.numerator).bit_length() - x.denominator.bit_length()
+    exponent -= abs(x) < Fraction(2) ** exponent
+    spacing = Fraction(2) ** (max(exponent, smallest) - bits + 1)
+    return round(x / spacing) * spacing
+
+
+LARGEST = Fraction(float(np.finfo(np.float64).max))
+PRECISION = {"fp32": (24, -126), "bf16": (8, -126), "fp16": (11, -14)}
+"""Bits of precision, and exponent of the smallest normal number."""
 
 
 def rounded_type(dtype: str) -> Any:

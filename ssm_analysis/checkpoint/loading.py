@@ -1,6 +1,7 @@
 """Every recurrent layer of a checkpoint or of a live module, under the names that it has there."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -21,10 +22,14 @@ Source = str | os.PathLike[str] | Mapping[Any, Any] | Any
 class Layers(dict[str, Layer]):
     """Layers by name, in depth order. A name that is not there stands for the only layer below it: ``layers["model.layers.3"]``."""
 
+    problems: tuple[str, ...] = ()
+    """What is missing in the checkpoint, was left out, or looks like a layer and is none, in words."""
+
     def __missing__(self, name: str) -> Layer:
         below = [key for key in self if key.startswith(f"{name}.") or name == ""]
-        if len(below) == 1:
-            return self[below[0]]
+        forward = [key for key in below if not key.endswith(REVERSE)]
+        if len(forward) == 1:
+            return self[forward[0]]
         near = below or get_close_matches(name, self, n=3) or list(self)[:5]
         raise KeyError(f"no layer {name!r}; {'below it are' if below else 'near it are'} {', '.join(map(repr, near))} of {len(self)}")
 
@@ -115,7 +120,7 @@ def load(
     -------
     dict
         Layers by name, in depth order. The name is the common prefix of the tensors of the recurrence; the reverse direction of a
-        bidirectional layer ends in ":reverse".
+        bidirectional layer ends in ":reverse". ``.problems`` says what is missing; a warning tells if that may be a layer.
 
     Raises
     ------
@@ -133,8 +138,12 @@ def load(
     (['encoder.layers_0.seq'], 8)
     """
     with find_layers(source, family=family, assume=assume, config=config, layouts=layouts) as found:
-        layers = Layers((layer.name, layer) for layer in found)
-    return layers if device is None else Layers((name, layer.map(_to_torch(device))) for name, layer in layers.items())
+        layers = Layers((layer.name, layer if device is None else layer.map(_to_torch(device))) for layer in found)
+        layers.problems = found.problems
+    lost = [problem for problem in layers.problems if "looks like" in problem or "missing" in problem]
+    if lost:  # the layers that are whole are worth having, but nobody should think that they are all
+        warnings.warn(f"not every layer could be loaded: {'; '.join(lost)}", stacklevel=2)
+    return layers
 
 
 def find_layers(

@@ -5,12 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+import numpy as np
+
+from ssm_analysis.checkpoint.containers.trees import OPTIMISER
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
 from ssm_analysis.families import FAMILIES
 from ssm_analysis.families.layouts import Layout
 from ssm_analysis.families.parameters import check_params
 
 Shape = tuple[int, ...]
+SCALES = ("_scale", "_scale_inv", ".absmax", ".quant_state")
+"""Ends of the names of the scales of quantised weights: of 8-bit floats, and of 4 bits in bitsandbytes."""
+EIGHT_BITS = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,9 +31,22 @@ class Group:
     stored: Mapping[str, str]
     """Names in the checkpoint by leaf: of the tensors that are read."""
 
-    def read(self, store: TensorStore) -> dict[str, object]:
-        """The numbers by leaf, in 64 bits."""
-        return {leaf: store.read(name) for leaf, name in self.stored.items()}
+    def read(self, store: TensorStore) -> dict[str, np.ndarray]:
+        """The numbers by leaf, in 64 bits, integers but for single ones too.
+
+        Raises
+        ------
+        CheckpointError
+            If a tensor is damaged, or quantised: its numbers mean something only with a scale that is stored elsewhere.
+        """
+        for name in self.stored.values():
+            scale = next((name + end for end in SCALES if name + end in store.shapes), None)
+            scale = scale or next((other for other in _beside(name) if other in store.shapes), None)
+            if scale is not None or (store.dtypes[name] in EIGHT_BITS and store.shapes[name]):
+                why = f"{scale!r} stands beside it" if scale else f"it is stored as {store.dtypes[name]}"
+                raise CheckpointError(f"is quantised, {why}; store the weights in 16 or 32 bits first", path=store.source, tensor=name)
+        tensors = {leaf: store.read(name) for leaf, name in self.stored.items()}
+        return {leaf: x.astype(np.float64) if x.dtype.kind in "iub" and x.ndim else x for leaf, x in tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -73,8 +92,36 @@ def recognise(store: TensorStore, *, family: str | None = None, layouts: Sequenc
                 misfits[anchor] = min(misfits.get(anchor, near), near, key=itemgetter(0))
             if complaint and not missing:  # so that a kernel whose D does not fit is not taken for one without its block
                 spoiled.append(stored)
+    misfits = _without_anchor(names, candidates, claimed) | misfits
     groups.sort(key=lambda group: _depth(group.prefix))
     return groups, [*problems, *(words for anchor, (_, words) in misfits.items() if anchor not in claimed)]
+
+
+def _beside(name: str) -> tuple[str, ...]:
+    """Where int8 of bitsandbytes keeps its scale."""
+    stem = name.removesuffix("weight")
+    return (f"{stem}SCB",) if stem != name else ()
+
+
+def _without_anchor(names: Mapping[str, str], candidates: Sequence[Layout], claimed: set[str]) -> dict[str, tuple[int, str]]:
+    """What would be a layer if it had the leaf by which its layout is found: most of the other leaves are there."""
+    by_last: dict[str, list[str]] = {}
+    for name in names:
+        by_last.setdefault(name.rpartition(".")[2], []).append(name)
+    found: dict[str, tuple[int, str]] = {}
+    for layout in candidates:
+        second = next((leaf for leaf in layout.required if leaf != layout.anchor), None)
+        for name in by_last.get(second.rpartition(".")[2], ()) if second else ():
+            prefix = name.removesuffix(second or "")
+            if prefix + (second or "") != name or (prefix and not prefix.endswith(".")) or prefix + layout.anchor in names:
+                continue
+            there = [names[prefix + leaf] for leaf in layout.required if prefix + leaf in names]
+            missing = len(layout.required) - len(there)
+            if missing == 1 and len(there) > 3 and not claimed & set(there):
+                found.setdefault(
+                    there[0], (1, f"{prefix.rstrip('.') or 'the tensors'}: looks like {layout.title}, but lacks {layout.anchor!r}")
+                )
+    return found
 
 
 def nothing_found(store: TensorStore, problems: Sequence[str]) -> CheckpointError:
@@ -91,8 +138,11 @@ def _dotted(store: TensorStore) -> tuple[dict[str, str], list[str]]:
     """Stored names by the same names with dots between all levels."""
     names: dict[str, str] = {}
     problems = []
+    training_state = any("params" in stored.replace("/", ".").split(".") for stored in store.shapes)
     for stored in store.shapes:
         dotted = stored.replace("/", ".")
+        if training_state and OPTIMISER & set(dotted.split(".")):
+            continue  # the moments of an optimiser have the names and shapes of the weights
         if dotted in names:
             problems.append(f"{stored!r} and {names[dotted]!r} are one name; the first is read")
         else:

@@ -1,7 +1,7 @@
 """What the weights do not tell: options from the caller, from the files, or from the defaults of the original code."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ssm_analysis.families.layouts import Layout
@@ -27,7 +27,7 @@ def settings(layout: Layout, assume: Mapping[str, Any], config: Mapping[str, Any
     for name, default in layout.options.items():
         value, source, note = default, "original default", several.get(name, "")
         if name in assume:
-            value, source = assume[name], "caller"
+            value, source = _as_told(assume[name]), "caller"
             if name in told and told[name] != value:
                 note = f"the file says {told[name]!r}"
         elif name in told:
@@ -35,6 +35,8 @@ def settings(layout: Layout, assume: Mapping[str, Any], config: Mapping[str, Any
         if name in layout.choices and value not in layout.choices[name] and value != default:
             allowed = ", ".join(map(repr, layout.choices[name]))
             raise ValueError(f"{name} must be one of {allowed}, got {value!r} from the {source}")
+        if name in NUMBERS and value is not None and not NUMBERS[name][0](value):
+            raise ValueError(f"{name} must be {NUMBERS[name][1]}, got {value!r} from the {source}")
         result[name] = Assumption(value=value, source=source, folded=name in layout.folded, note=note)
     return result
 
@@ -102,6 +104,35 @@ def _values(config: Mapping[str, Any], names: set[str]) -> dict[str, list[Any]]:
     return found
 
 
+def _as_told(value: Any) -> Any:
+    """A value of the caller as a file would give it."""
+    plain = _plain(value)
+    return value if plain is _STRANGE else plain
+
+
+def _real(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and not math.isnan(x)
+
+
+def _whole(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool) and x > 0
+
+
+def _limits(x: Any) -> bool:
+    return isinstance(x, list | tuple) and len(x) == 2 and all(map(_real, x)) and 0 <= x[0] <= x[1]
+
+
+NUMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "n_groups": (_whole, "a positive whole number"),
+    "d_ssm": (_whole, "a positive whole number"),
+    "l_max": (_whole, "a positive whole number of tokens"),
+    "step_rescale": (lambda x: _real(x) and 0 < x < math.inf, "a positive number"),
+    "bandlimit": (lambda x: _real(x) and x > 0, "a positive number"),
+    "mixer_rms_eps": (lambda x: _real(x) and 0 <= x < math.inf, "a number from 0 on"),
+    "dt_offset": (lambda x: _real(x) and math.isfinite(x), "a finite number"),
+    "time_step_limit": (_limits, "two numbers with 0 <= low <= high"),
+}
+"""What a number has to be, by the name of its option."""
 _STRANGE = object()
 
 

@@ -45,6 +45,20 @@ def nothing(config: Mapping[str, Any]) -> Options:
     return {}
 
 
+def section_of(config: Mapping[str, Any], kinds: tuple[str, ...]) -> Mapping[str, Any]:
+    """The innermost part of a configuration whose ``model_type`` begins with one of ``kinds``; the whole where there is none.
+
+    Models that wrap another one (multimodal ones do) keep the configuration of the inner one below a key of their own.
+    """
+    found, inner = config, [part for part in config.values() if isinstance(part, Mapping)]
+    while inner:
+        part = inner.pop()
+        if str(part.get("model_type", "")).startswith(kinds):
+            found = part
+        inner += [below for below in part.values() if isinstance(below, Mapping)]
+    return found
+
+
 # functions with a name, here and in `with_names`, so that a layout of one's own can be sent to other processes
 
 

@@ -22,22 +22,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ssm_analysis.families.layouts import Layout, Options, Part, Tensors
+from ssm_analysis.families.layouts import Layout, Options, Part, Tensors, section_of
 from ssm_analysis.families.s6_layouts import unsupported_activation
 
 CLAMPED_BELOW = ("nemotron_h", "NemotronH", "zamba2", "Zamba2")
 EIGHT_GROUPS = ("mamba2", "nemotron_h", "Mamba2Mixer", "NemotronH")
+GROUPS = ("n_groups", "ngroups", "mamba_n_groups", "mamba_ngroups")
 TIME_STEP_MIN = 1e-3
 """Where config.json does not say otherwise."""
 
 
 def of_relatives(config: Mapping[str, Any]) -> Options:
     """What the kind of model implies beyond the values that stand in its configuration."""
-    kinds = (str(config.get("model_type", "")), str(config.get("module_class", "")))
+    section = section_of(config, (*CLAMPED_BELOW, *EIGHT_GROUPS))
+    kinds = (str(section.get("model_type", "")), str(config.get("module_class", "")))
     implied: dict[str, Any] = {}
     if any(kind.startswith(CLAMPED_BELOW) for kind in kinds):
-        implied["time_step_limit"] = (float(config.get("time_step_min", TIME_STEP_MIN)), math.inf)
-    if "n_groups" not in config and any(kind.startswith(EIGHT_GROUPS) for kind in kinds):
+        low = next((section[name] for name in ("time_step_min", "mamba_dt_min") if section.get(name) is not None), TIME_STEP_MIN)
+        implied["time_step_limit"] = (float(low), math.inf)
+    if not any(name in section for name in GROUPS) and any(kind.startswith(EIGHT_GROUPS) for kind in kinds):
         implied["n_groups"] = 8
     if "mup_vector" in config:  # a live Falcon-H1: one factor for each row of in_proj
         d, groups = config["intermediate_size"], config["n_groups"] * config["ssm_state_size"]
@@ -84,7 +87,7 @@ MAMBA2 = Layout(
         "ssm_in_multiplier": 1.0,
         "ssm_multipliers": (1.0, 1.0, 1.0, 1.0, 1.0),
     },
-    aliases={"n_groups": ("ngroups", "mamba_n_groups", "mamba_ngroups"), "time_step_limit": ("dt_limit",)},
+    aliases={"n_groups": GROUPS[1:], "time_step_limit": ("dt_limit",)},
     configured=of_relatives,
     refuses=unsupported_activation,
     decode=native,

@@ -54,7 +54,8 @@ def v4(tensors: Tensors, options: Options) -> list[Part]:
         "D": tensors["D"],
     }
     params["C"] = C * band(params, options)
-    return in_two_directions(with_true_C(params, options, int(tensors["kernel.l_kernel"])), {})
+    stored = int(tensors["kernel.l_kernel"]) if "kernel.l_kernel" in tensors else 0
+    return in_two_directions(with_true_C(params, options, _length(stored, options)), {})
 
 
 def v3(tensors: Tensors, options: Options) -> list[Part]:
@@ -68,7 +69,7 @@ def v3(tensors: Tensors, options: Options) -> list[Part]:
     step = plain_step(t["log_dt"][:, None], options)
     params = {"inv_dt": step, "A_real": rate, "A_imag": -t["w_imag"], "P": P, "B": B[0], "C": C, "D": t["D"]}
     params["C"] = C * band(params, {**options, **STEP_IS_EXP})
-    return in_two_directions(with_true_C(params, STEP_IS_EXP | own, int(t["L"]) or options.get("l_max") or 0), own)
+    return in_two_directions(with_true_C(params, STEP_IS_EXP | own, _length(int(t["L"]), options)), own)
 
 
 def v2(tensors: Tensors, options: Options) -> list[Part]:
@@ -128,6 +129,12 @@ def annotated(tensors: Tensors, options: Options) -> list[Part]:
         )
     # upstream: C = conj((I - A_d^L)^{-H} C~) with C~ conjugated in the kernel, so that conj(C~) (I - A_d^L)^{-1} reads out
     return [Part(params=with_true_C(params, ANNOTATED_FIXED, int(options["l_max"])))]
+
+
+def _length(stored: int, options: Options) -> int:
+    """The length that C belongs to: as the caller says, otherwise as it is stored."""
+    said = options.get("l_max")
+    return stored if said is None else said
 
 
 def with_true_C(params: Tensors, options: Options, length: int) -> Tensors:
@@ -226,9 +233,11 @@ V4 = Layout(
     title="state-spaces/s4 v4, DPLR",
     family="s4",
     shapes={**_in("kernel.", {"inv_dt": "H k", "A_real": "S n", "A_imag": "S n", **MODES, "l_kernel": ""}), "D": "outputs H"},
+    optional=("kernel.l_kernel",),  # a buffer, which those who store parameters alone lose: then the caller knows the length
     where=one_or_two_directions("kernel.C", "D"),
-    options={**TRANSFORMS, "dt_fast": False, "bandlimit": None},
-    folded=FOLDED | {"disc"},
+    options={**TRANSFORMS, "dt_fast": False, "bandlimit": None, "l_max": None},
+    asked=frozenset({"l_max"}),
+    folded=FOLDED | {"disc", "l_max"},
     fixed=BILINEAR,
     choices=CHOICES,
     decode=v4,

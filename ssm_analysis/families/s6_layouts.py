@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ssm_analysis.families.layouts import REVERSE, Layout, Options, Part, Tensors, nothing
+from ssm_analysis.families.layouts import REVERSE, Layout, Options, Part, Tensors, nothing, section_of
 
 DEFAULT_EPSILON = 1e-6
 """Of the norms of r, B and C in Falcon-Mamba and Jamba."""
@@ -35,9 +35,10 @@ def unsupported_activation(config: Mapping[str, Any]) -> str:
 
 def of_mamba(config: Mapping[str, Any]) -> Options:
     """Falcon-Mamba has Mamba's tensors; its name alone tells that it normalises r, B and C where it does not say by which epsilon."""
-    names = (str(config.get("model_type", "")), str(config.get("module_class", "")))
-    falcon = any(name.startswith(FALCON) for name in names)
-    return {"mixer_rms_eps": DEFAULT_EPSILON} if falcon and not {"mixer_rms_eps", "rms_eps"} & config.keys() else {}
+    section = section_of(config, FALCON)
+    names = (str(section.get("model_type", "")), str(config.get("module_class", "")))
+    said = {"mixer_rms_eps", "rms_eps"} & {*section, *config}
+    return {"mixer_rms_eps": DEFAULT_EPSILON} if any(name.startswith(FALCON) for name in names) and not said else {}
 
 
 def bidirectional(tensors: Tensors, options: Options) -> list[Part]:
