@@ -58,10 +58,11 @@ class RoundedPole(Witness):
     def replay(self) -> Replay:
         """exp in mpmath, rounded to the type, and its modulus in rational arithmetic."""
         import mpmath
+        from mpmath.libmp import to_rational
 
         with mpmath.workdps(60):
             pole = mpmath.exp(mpmath.mpmathify(self.log_pole))
-            exact = [Fraction(*map(int, mpmath.libmp.to_rational(part._mpf_))) for part in (pole.real, pole.imag)]
+            exact = [Fraction(*map(int, to_rational(part._mpf_))) for part in (pole.real, pole.imag)]
         parts = [rounded_once(part, self.dtype) for part in exact]
         excess = parts[0] ** 2 + parts[1] ** 2 - 1
         return Replay(
