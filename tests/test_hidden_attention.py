@@ -238,3 +238,11 @@ def test_shares_lie_between_0_and_1():
     for shares in ((), (0.0,), (0.5, 1.0)):
         with pytest.raises(ValueError, match="shares must lie between 0 and 1, both excluded, got"):
             receptive_field(LTV["ltv_real"], shares=shares)
+
+
+def test_the_field_of_what_overflows_is_not_a_number():
+    """Growing products leave double precision: no number of tokens is the answer."""
+    one = np.ones((4, 1, 1))
+    growing = DiagonalLTV(log_poles=np.full((4, 1), 1e3), B=one, C=one, D=0 * one)
+    with np.errstate(all="ignore"):
+        assert np.all(np.isnan(receptive_field(growing)))

@@ -73,7 +73,7 @@ def _field_of(size: Float[Array, "t *batch"], shares: Sequence[float]) -> Float[
     """How many tokens lie behind the one whose energy, summed from the oldest, first exceeds 1 - share of the whole."""
     xp = array_namespace(size)
     largest = xp.max(size, axis=0)
-    nothing = largest == 0
+    nothing = (largest == 0) | ~xp.isfinite(largest)  # or more than can be told apart
     passed = xp.cumulative_sum(abs2(size / xp.where(nothing, xp.ones_like(largest), largest)), axis=0)
     counts = [xp.sum(xp.astype(passed > (1 - share) * passed[-1:, ...], size.dtype), axis=0) for share in shares]
     field = xp.stack(counts, axis=-1) - 1

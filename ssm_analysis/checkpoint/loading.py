@@ -188,7 +188,8 @@ def load_one(source: Source, name: str, **how: Any) -> Layer:
             group for group in found.groups if group.name.startswith(f"{direct}.")
         ]
         if len(groups) != 1:
-            raise KeyError(f"layer {name!r} is {'none' if not groups else f'each of {len(groups)}'} of {few(g.name for g in found.groups)}")
+            which = "none" if not groups else f"each of {len(groups)}"
+            raise KeyError("; ".join([f"layer {name!r} is {which} of {few(g.name for g in found.groups)}", *found.problems]))
         layers = found.read(groups[0])
     matching = [layer for layer in layers if layer.name.endswith(REVERSE) == (REVERSE in name)]
     if not matching:

@@ -34,11 +34,16 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw and save."""
+    from ssm_analysis.checkpoint.loading import find_layers
     from ssm_analysis.plots.checkpoints import checkpoint_picture
 
+    how = how_to_read(arguments)
     out = checked_output(arguments.out or Path(f"{arguments.picture.replace('-', '_')}.png"))
     with progress_bar("layers") as progress:
-        figure = checkpoint_picture(arguments.picture, arguments.path, layer=arguments.layer, progress=progress, **how_to_read(arguments))
+        figure = checkpoint_picture(arguments.picture, arguments.path, layer=arguments.layer, progress=progress, **how)
     save(figure, out)
+    with find_layers(arguments.path, **how) as found:
+        for problem in found.problems:
+            print(f"! {problem}")
     print(f"drawn: {out}")
     return 0
