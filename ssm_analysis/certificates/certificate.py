@@ -182,7 +182,7 @@ def fingerprint(subject: Layer | System) -> str:
         arrays = {name: getattr(subject, name) for name in subject.AXES}
     for name in sorted(arrays):
         x = np.ascontiguousarray(to_numpy(double(arrays[name])))  # exact, and numpy knows no bfloat16
-        found.update(f"{name} {arrays[name].dtype} {x.shape}".encode())
+        found.update(f"{name} {str(arrays[name].dtype).removeprefix('torch.')} {x.shape}".encode())
         found.update(x.tobytes())
     return found.hexdigest()
 
