@@ -4,16 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssm_analysis import FAMILIES, Layer, Layout, inspect
-from ssm_analysis.families import s4, s4d, s5
+from ssm_analysis import FAMILIES, Layer, inspect
 
 NAME = "blocks.3.mixer"
-OWN = [
-    Layout(title="as the family has it", family="s4", shapes={"P": "r S n", **s4.SHAPES}, optional=s4.OPTIONAL),
-    Layout(title="as the family has it", family="s5", shapes=s5.SHAPES),
-    Layout(title="as the family has it", family="s4d", shapes=s4d.SHAPES, optional=("A_imag",), without=("P", "Lambda_re")),
-]
-"""For families whose published checkpoints store the same numbers under other names or in other shapes."""
 SIZES = {
     "s4": {"d_model": 3, "d_state": 4},
     "s4d": {"d_model": 3, "d_state": 8},
@@ -63,7 +56,7 @@ def entry(index: int | tuple[int, ...], value: float):
 
 def one_row(source, **how):
     """The row of the only layer."""
-    (row,) = inspect(source, **{"layouts": OWN, **how})
+    (row,) = inspect(source, **how)
     return row
 
 

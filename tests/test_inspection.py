@@ -11,7 +11,7 @@ import safetensors.numpy
 import ssm_analysis as ssm
 from ssm_analysis.families import s4
 from ssm_analysis.inspection.tables import assumption_lines, finding_lines, inspection_table
-from tests.stored_layers import NAME, OWN, SIZES, entry, fresh, one_row, printed, stored, trained
+from tests.stored_layers import NAME, SIZES, entry, fresh, one_row, printed, stored, trained
 
 FAMILIES = list(SIZES)
 TIME_INVARIANT = ["s4", "s4d", "s5", "lru"]
@@ -201,4 +201,4 @@ def test_tables_show_every_layer_and_who_assumed_what():
 
 def test_shapes_of_s4_are_those_of_the_family():
     """The helper reads the same tensors as the family."""
-    assert set(OWN[0].shapes) == set(s4.SHAPES)
+    assert set(s4.FAMILY.layouts[-1].shapes) == set(s4.SHAPES)

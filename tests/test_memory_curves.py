@@ -259,7 +259,7 @@ def test_an_s4_layer(n):
     np.testing.assert_allclose(curve, memory_function(exact, 600), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(curve[0], regression_in_64_bits(sys.A[0], sys.B[0], 600), rtol=1e-6, atol=1e-10)
     np.testing.assert_allclose(np.sum(curve, axis=-1), n, rtol=1e-9)
-    assert n == 8 or np.max(np.min(np.abs(sys.poles()[0][:, None] / np.exp(mu[0]) - 1), axis=0)) > 1e-3
+    assert n == 8 or np.max(np.min(np.abs(sys.poles()[0][:, None] / np.exp(mu[0]) - 1), axis=0)) > 5e-3
 
 
 def test_real_decays_whose_gramian_cannot_be_inverted():

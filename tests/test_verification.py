@@ -18,7 +18,7 @@ from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.cli import main
 from ssm_analysis.families import s4
 from ssm_analysis.verification import Wanted, verify_checkpoint
-from tests.stored_layers import NAME, OWN, SIZES, entry, fresh, stored, trained
+from tests.stored_layers import NAME, SIZES, entry, fresh, stored, trained
 from tests.test_layouts_s4 import CASES as S4_CASES
 from tests.test_layouts_s4d import CASES as S4D_CASES
 from tests.torch_blocks import BiMamba, Mamba
@@ -107,7 +107,7 @@ def test_path_state_dict_and_module_agree(tmp_path):
 @pytest.mark.parametrize("family", list(SIZES))
 def test_every_family_is_answered(family):
     for radius in (None, 2.0):
-        (certificates,) = verify_checkpoint(stored(trained(family)), layouts=OWN, input_radius=radius).values()
+        (certificates,) = verify_checkpoint(stored(trained(family)), input_radius=radius).values()
         found = verdicts(certificates)
         assert tuple(found) == (*AS_DEFINED, *EXECUTED)
         assert found["non_expansive"] == "proved" or family == "s4"
@@ -132,7 +132,7 @@ def test_numbers_that_are_none_make_a_layer_invalid(family, value):
     layer = trained(family)
     for name, x in layer.params.items():
         tensors = stored(layer, **{name.replace(".", "_"): entry((0,) * x.ndim, value)})
-        (certificates,) = verify_checkpoint(tensors, layouts=OWN).values()
+        (certificates,) = verify_checkpoint(tensors).values()
         assert set(verdicts(certificates).values()) == {"invalid"}, name
         assert tuple(verdicts(certificates)) == (*AS_DEFINED, *EXECUTED)
         assert certificates[0].reason
@@ -279,7 +279,7 @@ def test_verdicts_are_those_of_the_eigenvalues(name):
 
 def test_an_unstable_checkpoint_is_refuted_and_replays():
     layer = trained("s5")
-    (certificates,) = verify_checkpoint(stored(layer, Lambda_re=entry(1, 3e-9)), layouts=OWN).values()
+    (certificates,) = verify_checkpoint(stored(layer, Lambda_re=entry(1, 3e-9))).values()
     found = by_property(certificates)
     assert found["asymptotic_stability"].verdict == "refuted"
     assert found["asymptotic_stability"].witness.index == (1,)
@@ -291,7 +291,7 @@ def test_an_unstable_checkpoint_is_refuted_and_replays():
 def test_s4_in_the_layout_of_the_family():
     layer = trained("s4")
     assert layer.params.keys() >= s4.SHAPES.keys() - set(s4.OPTIONAL)
-    (certificates,) = verify_checkpoint(stored(layer), layouts=OWN, wanted=Wanted(dtypes=())).values()
+    (certificates,) = verify_checkpoint(stored(layer), wanted=Wanted(dtypes=())).values()
     assert verdicts(certificates)["asymptotic_stability"] == "proved"
     assert NAME in certificates[0].subject
 
@@ -343,7 +343,7 @@ def test_the_table_of_theorems_is_true(write_theorems, family):
     text = write_theorems.PAGE.read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if line.startswith(f"| {label[family]}") and "question" not in line]
     cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
-    (some,) = verify_checkpoint(stored(trained(family)), layouts=OWN, input_radius=1.0).values()
+    (some,) = verify_checkpoint(stored(trained(family)), input_radius=1.0).values()
     kinds = (("stability", "expansive"), ("bounded",), ("pole_inside", "no_overflow"))
     for cell, words in zip(cells, kinds, strict=True):
         for certificate in some:
