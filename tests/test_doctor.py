@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from ssm_analysis.families import s5
 from ssm_analysis.inspection.tables import finding_lines
 from tests.stored_layers import NAME, entry, fresh, one_row, stored, trained
 
@@ -60,7 +59,7 @@ def test_aliasing_begins_at_half_a_turn_per_token(turn, aliased):
 def test_bilinear_warps_and_does_not_alias():
     source = stored(trained("s5"), Lambda_im=entry(2, 1e6))
     assert codes(source) == {"aliased"}
-    assert codes(source, layouts=[replace(s5.FAMILY.layouts[-1], fixed={"discretization": "bilinear"})]) == set()
+    assert codes(source, assume={"discretization": "bilinear"}) == set()
 
 
 @pytest.mark.parametrize("code", CASES)
