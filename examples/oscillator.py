@@ -21,12 +21,12 @@ import numpy as np
 from scipy.linalg import expm
 
 from ssm_analysis import Layer, Layout, RealDiagonalSSM
-from ssm_analysis.analyses.spectrum import Spectrum, diagonal_spectrum
-from ssm_analysis.discretization import zero_order_hold
+from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
 from ssm_analysis.families import Features, TimeInvariantFamily
 from ssm_analysis.families.base import Params
-from ssm_analysis.families.parameters import check_params
-from ssm_analysis.families.transforms import apply_transform
+from ssm_analysis.families.shared.parameters import check_params
+from ssm_analysis.families.shared.transforms import apply_transform
+from ssm_analysis.systems.discretization import zero_order_hold
 from ssm_analysis.xp import Array, array_namespace, complex_from, diag
 
 SHAPES = {"log_frequency": "N", "damping_logit": "N", "B": "N H", "C": "H N", "D": "H"}
@@ -86,10 +86,10 @@ FAMILY = TimeInvariantFamily(
     features=Features(
         dynamics="LTI",
         channels="MIMO",
-        parametrisation="frequency exp(.), damping sigmoid(.)",
-        discretisation="zero-order hold",
+        parametrization="frequency exp(.), damping sigmoid(.)",
+        discretization="zero-order hold",
         structure="2 x 2 blocks",
-        initialisation="frequencies log-uniform in [0.01, 1], damping 0.12",
+        initialization="frequencies log-uniform in [0.01, 1], damping 0.12",
         implementation="",
     ),
     init=init,

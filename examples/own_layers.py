@@ -1,7 +1,7 @@
 """Layers that are in no list: three ways to open them.
 
 1. A module with other names than the original: a mapping of names to a known layout.
-2. Layers with another parametrisation, inside a larger network: a layout with a function of ten lines.
+2. Layers with another parametrization, inside a larger network: a layout with a function of ten lines.
 3. A recurrence that no family describes: a family of one's own in one file, ``oscillator.py`` beside this one.
 
 Every exported layer is run on what entered the layer in its own network, and compared with what left it.
@@ -64,7 +64,7 @@ REMEMBERING = ssm.FAMILIES["lru"].layouts[0].with_names({
 
 
 class Filters(nn.Module):
-    """2. Diagonal filters as S4D has them, one for each feature, with a parametrisation of their own and no B."""
+    """2. Diagonal filters as S4D has them, one for each feature, with a parametrization of their own and no B."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def main() -> int:
     module = Remembering().double()
     compare(module, [module], torch.randn(1, TOKENS, WIDTH, dtype=torch.float64), layouts=[REMEMBERING])
 
-    print("2. another parametrisation, in a larger network")
+    print("2. another parametrization, in a larger network")
     network = Network().double()
     filters = [part for part in network.modules() if isinstance(part, Filters)]
     compare(network, filters, torch.randint(50, (1, TOKENS)), layouts=[FILTERS])

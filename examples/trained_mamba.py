@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssm_analysis import FAMILIES, Layer, Layout, Part, decay_rates, load, simulate
+from ssm_analysis import FAMILIES, Layer, Layout, Part, load, simulate
+from ssm_analysis.analyses.spectrum import decay_rates
 from ssm_analysis.cli.output import checked_output, save
-from ssm_analysis.families.transforms import apply_transform
+from ssm_analysis.families.shared.transforms import apply_transform
 from ssm_analysis.plots.disk import COLORS, draw_disk, points_of_log_poles, stretch
 
 BLOCKS, STEP_FLOOR = 6, 1e-4
@@ -123,7 +124,7 @@ def both_directions(tensors: Weights, options: Mapping[str, Any]) -> list[Part]:
     """What the family calls the tensors of a block.
 
     Both directions share all weights and the convolved signal. Seen from the end the four taps of the convolution are
-    reversed, and look two tokens back and one ahead instead of one and two: a fifth tap of 0 centres them there.
+    reversed, and look two tokens back and one ahead instead of one and two: a fifth tap of 0 centers them there.
     """
     params = {"A_log": tensors["A_log"], "D": tensors["D"]}
     params |= {"conv1d.weight": tensors["Conv_0.kernel"].T, "conv1d.bias": tensors["Conv_0.bias"]}
@@ -148,7 +149,7 @@ TYPESEG = Layout(
 
 
 def stages(w: Weights, i: int) -> tuple[Layer, Layer, Layer]:
-    """Block ``i`` at the standard initialisation of Mamba, at its own, and trained. Its two directions have the same eigenvalues."""
+    """Block ``i`` at the standard initialization of Mamba, at its own, and trained. Its two directions have the same eigenvalues."""
     usual, trained = FAMILIES["s6"].init(d_model=256, expand=1, d_state=16, dt_rank=16, seed=i), layers(w, i)[0]
     return usual, before_training(trained, seed=i), trained
 
@@ -212,8 +213,8 @@ def draw(found: list[dict[str, Modes]], length: int) -> Figure:
 
 def layer_norm(x: np.ndarray, w: Weights) -> np.ndarray:
     """(x - mean) / sqrt(variance + 1e-6) scale + bias, as flax does it."""
-    centred = x - np.mean(x, axis=-1, keepdims=True)
-    return centred / np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + 1e-6) * w["LayerNorm_0/scale"] + w["LayerNorm_0/bias"]
+    centered = x - np.mean(x, axis=-1, keepdims=True)
+    return centered / np.sqrt(np.mean(centered**2, axis=-1, keepdims=True) + 1e-6) * w["LayerNorm_0/scale"] + w["LayerNorm_0/bias"]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""One thread per process, derandomised hypothesis, a seeded generator, names for doctests."""
+"""One thread per process, derandomized hypothesis, a seeded generator, names for doctests."""
 
 import os
-from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -19,7 +18,7 @@ settings.register_profile("suite", derandomize=True, deadline=None, max_examples
 settings.load_profile("suite")
 
 
-collect_ignore = ["benchmarks", *(p.name for p in Path(__file__).parent.glob("*.py") if not p.name.startswith(("test_", "conftest")))]
+collect_ignore = ["benchmarks", "support"]
 """What the tests share holds no tests of its own."""
 
 

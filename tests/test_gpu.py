@@ -23,7 +23,7 @@ INVARIANT = {
     "controllability_gramian": ssm.controllability_gramian,
     "horizon": ssm.horizon,
     "effective_order": ssm.effective_order,
-    "energy_beyond": lambda sys: ssm.energy_beyond(sys, (1, 10, 100)),
+    "energy_beyond": lambda sys: ssm.gramians.energy_beyond(sys, (1, 10, 100)),
     "dcgain": ssm.dcgain,
     "damping": lambda sys: ssm.damp(sys).damping,
 }

@@ -32,7 +32,7 @@ print(json.dumps([name for name in dir(ssm_analysis) if getattr(ssm_analysis, na
 
 def test_functions_win_over_modules_of_the_same_name():
     loaded = fresh("""
-import json, ssm_analysis, ssm_analysis.analyses.memory
+import json, ssm_analysis, ssm_analysis.analyses.memory.lemma
 print(json.dumps([type(getattr(ssm_analysis, name)).__name__ for name in ("memory", "inspect", "verify", "export", "capture", "plots")]))
 """)
     assert loaded == [*["function"] * 5, "module"]

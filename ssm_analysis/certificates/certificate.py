@@ -12,12 +12,12 @@ import numpy as np
 
 from ssm_analysis.certificates.theorems import THEOREMS
 from ssm_analysis.certificates.witness import Witness
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
 from ssm_analysis.systems.base import System
 from ssm_analysis.xp import double, to_numpy
 
 VERDICTS = ("proved", "refuted", "undecided", "invalid")
-RIGOURS = ("exact", "interval", "float with counted rounding", "none")
+RIGORS = ("exact", "interval", "float with counted rounding", "none")
 """Sign tests and rational numbers; balls of python-flint; double precision with a bound of all its rounding; nothing was computed."""
 
 
@@ -62,8 +62,8 @@ class Certificate:
         What the verdict takes for granted.
     reason
         What stands in the way of a decision, and what would help; empty for decided properties.
-    rigour
-        Of the arithmetic, one of ``RIGOURS``.
+    rigor
+        Of the arithmetic, one of ``RIGORS``.
     witness
         The example that refutes; None for every other verdict.
     per_channel
@@ -81,7 +81,7 @@ class Certificate:
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     reason: str = ""
-    rigour: str = "none"
+    rigor: str = "none"
     witness: Witness | None = None
     per_channel: Mapping[str, np.ndarray] = field(default_factory=dict)
     cost_s: float = 0.0
@@ -89,7 +89,7 @@ class Certificate:
 
     def __post_init__(self) -> None:
         assert self.verdict in VERDICTS
-        assert self.rigour in RIGOURS
+        assert self.rigor in RIGORS
         assert (self.witness is not None) == (self.verdict == "refuted")
         assert bool(self.reason) == (self.verdict in ("undecided", "invalid"))
         assert not self.theorem or self.theorem in THEOREMS
@@ -114,7 +114,7 @@ class Certificate:
             "property": self.property,
             "verdict": self.verdict,
             "theorem": self.theorem,
-            "rigour": self.rigour,
+            "rigor": self.rigor,
             "reason": self.reason,
             "quantities": {k: {"lower": _plain(q.lower), "upper": _plain(q.upper), "unit": q.unit} for k, q in self.quantities.items()},
             "assumptions": list(self.assumptions),
@@ -146,7 +146,7 @@ class Certificate:
             lines += ["Assumed:"] + [f"  - {text}" for text in self.assumptions]
         if self.witness is not None:
             lines += ["", f"Witness: {self.witness.describe()}", "witness.replay() runs it again in another implementation."]
-        lines += ["", f"Arithmetic: {self.rigour}. Cost: {self.cost_s:.3g} s. Parameters: sha256 {self.sha256}"]
+        lines += ["", f"Arithmetic: {self.rigor}. Cost: {self.cost_s:.3g} s. Parameters: sha256 {self.sha256}"]
         return "\n".join(lines)
 
 

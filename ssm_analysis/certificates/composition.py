@@ -66,7 +66,7 @@ def gated_output(
     return above(np.abs(out_weight) @ above(scan * gate, 2) + np.abs(out_bias), n + 8)
 
 
-def normalised_output(
+def normalized_output(
     *,
     weight: Float[np.ndarray, " d_inner"],
     out_weight: Float[np.ndarray, "d_model d_inner"],
@@ -108,7 +108,7 @@ def composition_certificates(
     largest = np.asarray([np.max(x) for x in stream])
     known = {
         "theorem": "residual",
-        "rigour": "float with counted rounding",
+        "rigor": "float with counted rounding",
         "assumptions": (AROUND, FORMED),
         "quantities": {"largest |x_i|": Quantity(lower=0.0, upper=float(largest[-1]), unit=UNIT)},
         "per_channel": {"after each block, upper": largest, "each block, upper": np.asarray([np.max(b.output) for b in blocks])},

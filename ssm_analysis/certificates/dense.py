@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ssm_analysis.analyses.gramians import solve_stein
+from ssm_analysis.analyses.gramians.gramians import solve_stein
 from ssm_analysis.certificates.rounding import UNIT, above
 
 BALL_BITS = (64, 128, 256, 512)
@@ -30,7 +30,7 @@ class Circle:
     ----------
     verdict
         ``proved``: all inside; ``refuted``: one on or outside; ``undecided``.
-    theorem, rigour
+    theorem, rigor
         What decided.
     radius
         Bounds of the spectral radius.
@@ -42,7 +42,7 @@ class Circle:
 
     verdict: str
     theorem: str = ""
-    rigour: str = "none"
+    rigor: str = "none"
     radius: tuple[float, float] = (0.0, math.inf)
     value: complex = 0j
     reason: str = ""
@@ -77,7 +77,7 @@ def _triangular(A: np.ndarray) -> Circle | None:
     radius = (max(0.0, size * (1 - 4 * UNIT)), size * (1 + 4 * UNIT))
     inside = squares[largest] < 1
     return Circle(
-        verdict="proved" if inside else "refuted", theorem="triangular", rigour="exact", radius=radius, value=complex(values[largest])
+        verdict="proved" if inside else "refuted", theorem="triangular", rigor="exact", radius=radius, value=complex(values[largest])
     )
 
 
@@ -86,7 +86,7 @@ def _small_norm(A: np.ndarray) -> Circle | None:
     mixed = np.sqrt(np.max(np.sum(size, axis=0)) * np.max(np.sum(size, axis=1)))
     norm = float(above(np.minimum(mixed, np.sqrt(np.sum(size * size))), n * n + 8))
     return (
-        Circle(verdict="proved", theorem="norm", rigour="float with counted rounding", radius=(0.0, norm), overshoot=1.0)
+        Circle(verdict="proved", theorem="norm", rigor="float with counted rounding", radius=(0.0, norm), overshoot=1.0)
         if norm < 1
         else None
     )
@@ -115,7 +115,7 @@ def _stein(A: np.ndarray) -> Circle | None:
         math.sqrt(size / low) * (1 + 8 * UNIT) if low else math.inf
     )  # P >= P - A P A^* >= low: ||A^k|| <= sqrt(||P|| / low) radius^k
     return Circle(
-        verdict="proved", theorem="Stein", rigour="float with counted rounding", radius=(0.0, min(radius, 1.0)), overshoot=overshoot
+        verdict="proved", theorem="Stein", rigor="float with counted rounding", radius=(0.0, min(radius, 1.0)), overshoot=overshoot
     )
 
 
@@ -168,8 +168,8 @@ def _discs(A: np.ndarray) -> Circle | None:
     return None
 
 
-def _decided(theorem: str, rigour: str, verdict: str, radius: tuple[float, float], value: complex = 0j) -> Circle:
-    return Circle(verdict=verdict, theorem=theorem, rigour=rigour, radius=radius, value=value)
+def _decided(theorem: str, rigor: str, verdict: str, radius: tuple[float, float], value: complex = 0j) -> Circle:
+    return Circle(verdict=verdict, theorem=theorem, rigor=rigor, radius=radius, value=value)
 
 
 def _groups(values: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
@@ -193,14 +193,14 @@ def _unit_eigenvalue(A: np.ndarray) -> Circle | None:
             continue
         rows = [[flint.fmpq(*float(x).as_integer_ratio()) - (sign if i == j else 0) for j, x in enumerate(row)] for i, row in enumerate(A)]
         if flint.fmpq_mat(rows).det() == 0:
-            return Circle(verdict="refuted", theorem="determinant", rigour="exact", radius=(1.0, math.inf), value=complex(sign))
+            return Circle(verdict="refuted", theorem="determinant", rigor="exact", radius=(1.0, math.inf), value=complex(sign))
     return None
 
 
 def _balls(A: np.ndarray) -> Circle:
     import flint
 
-    from ssm_analysis.analyses.extended_precision import exact_matrix
+    from ssm_analysis.analyses.spectrum.extended_precision import exact_matrix
 
     reason = "the eigenvalues could not be enclosed"
     for bits in BALL_BITS:

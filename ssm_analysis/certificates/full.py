@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ssm_analysis.analyses.extended_precision import EnclosedEigenvalues, enclose_eigenvalues
+from ssm_analysis.analyses.spectrum.extended_precision import EnclosedEigenvalues, enclose_eigenvalues
 from ssm_analysis.certificates.certificate import Certificate, Quantity
 from ssm_analysis.certificates.dense import BALL_STATES, UNIT, Circle, circle
 from ssm_analysis.certificates.question import Question, counted_text, first_index, magnitude
 from ssm_analysis.certificates.rounding import Interval, Numbers, above, exp, row_norms, sigmoid, softplus
 from ssm_analysis.certificates.sign_tests import transform_sign
 from ssm_analysis.certificates.witness import Eigenvalue, Stretch, rounded_type
-from ssm_analysis.families.s4_spectrum import _complex_matrix, _stored_matrix
-from ssm_analysis.families.transforms import RELU_FLOOR, exact_transform
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.s4.spectrum import _complex_matrix, _stored_matrix
+from ssm_analysis.families.shared.transforms import RELU_FLOOR, exact_transform
 from ssm_analysis.systems import StateSpace
 from ssm_analysis.xp import double, to_numpy
 
@@ -50,7 +50,7 @@ def dplr_answers(question: Question, sys: StateSpace) -> Iterator[Certificate]:
     if all(f.theorem == "DPLR" for f in found):
         norm = "the norm is x^* diag(1/delta) x, with a step of its own for each state" if question.params()["inv_dt"].shape[1] > 1 else ""
         assumed = (*question.assumed, *([norm] if norm else []))
-        yield question.answer("non_expansive", "proved", theorem="DPLR", rigour="exact", assumptions=assumed)
+        yield question.answer("non_expansive", "proved", theorem="DPLR", rigor="exact", assumptions=assumed)
     else:
         yield question.undecided(
             "non_expansive",
@@ -82,12 +82,12 @@ def contraction(question: Question) -> list[Circle] | None:
     out = []
     for h in range(H):
         if k > 1:  # the statement holds in the norm of 1/delta; its rate is not worked out
-            out.append(Circle(verdict="proved", theorem="DPLR", rigour="exact", radius=(0.0, 1.0)))
+            out.append(Circle(verdict="proved", theorem="DPLR", rigor="exact", radius=(0.0, 1.0)))
             continue
         step, m = delta[h, 0], slowest[h % S]
         loss = 2 * step.lo * m / (1 + step.hi * norm[h % S] / 2) ** 2 * (1 - 16 * UNIT)
         radius = math.sqrt(max(0.0, 1 - float(loss))) * (1 + 4 * UNIT)
-        out.append(Circle(verdict="proved", theorem="DPLR", rigour="exact", radius=(0.0, min(radius, 1.0)), overshoot=1.0))
+        out.append(Circle(verdict="proved", theorem="DPLR", rigor="exact", radius=(0.0, min(radius, 1.0)), overshoot=1.0))
     return out
 
 
@@ -121,11 +121,11 @@ def _enclosed(question: Question) -> list[Circle]:
                 known[key] = enclose_eigenvalues(functools.partial(matrix, *rows, *transforms))
             except ValueError:
                 known[key] = None
-        out.append(_discretised(known[key], transforms[0] if k == 1 else "none", float(p["inv_dt"][h, 0]) if k == 1 else 1.0))
+        out.append(_discretized(known[key], transforms[0] if k == 1 else "none", float(p["inv_dt"][h, 0]) if k == 1 else 1.0))
     return out
 
 
-def _discretised(found: EnclosedEigenvalues | None, transform: str, step: float) -> Circle:
+def _discretized(found: EnclosedEigenvalues | None, transform: str, step: float) -> Circle:
     """Where (1 + w)/(1 - w) with w = delta lambda / 2 lies: |1 + w|^2 - |1 - w|^2 = 4 Re w."""
     import flint
 
@@ -142,9 +142,9 @@ def _discretised(found: EnclosedEigenvalues | None, transform: str, step: float)
         low, high = max(a for a, _ in sizes), max(b for _, b in sizes)
         if w[top].real >= 0:
             value = complex(float(poles[top].real), float(poles[top].imag))
-            return Circle(verdict="refuted", theorem="balls", rigour="interval", radius=(max(low, 1.0), high), value=value)
+            return Circle(verdict="refuted", theorem="balls", rigor="interval", radius=(max(low, 1.0), high), value=value)
         if all(x.real < 0 for x in w):
-            return Circle(verdict="proved", theorem="balls", rigour="interval", radius=(min(low, 1.0), min(high, 1.0)))
+            return Circle(verdict="proved", theorem="balls", rigor="interval", radius=(min(low, 1.0), min(high, 1.0)))
     return Circle(
         verdict="undecided", radius=(low, high), reason="not dissipative, and an eigenvalue could not be told from the imaginary axis"
     )
@@ -159,7 +159,7 @@ def _stability(
     )
     low, high = (max(f.radius[j] for f in found) for j in (0, 1))
     known = {
-        "rigour": found[worst].rigour,
+        "rigor": found[worst].rigor,
         "theorem": found[worst].theorem,
         "assumptions": assumed,
         "quantities": {"spectral radius": Quantity(lower=low, upper=high, unit="per step"), "decay rate": _decay(low, high)},
@@ -195,7 +195,7 @@ def _decay(low: float, high: float) -> Quantity:
 
 def _non_expansive(question: Question, sys: StateSpace, entries: list[tuple[int, ...]]) -> Certificate:
     """||A||_2 <= 1: by Cholesky, or a singular vector that A makes longer in rational numbers."""
-    known = {"theorem": "norm", "rigour": "float with counted rounding", "assumptions": question.assumed}
+    known = {"theorem": "norm", "rigor": "float with counted rounding", "assumptions": question.assumed}
     undecided, largest = [], 0.0
     for i in entries:
         norm, x = spectral_norm(sys.A[i])
@@ -204,9 +204,7 @@ def _non_expansive(question: Question, sys: StateSpace, entries: list[tuple[int,
             continue
         witness = Stretch(A=sys.A[i], x=x, index=i)
         if witness.replay().violated:
-            return question.answer(
-                "non_expansive", "refuted", witness=witness, theorem="norm", rigour="exact", assumptions=question.assumed
-            )
+            return question.answer("non_expansive", "refuted", witness=witness, theorem="norm", rigor="exact", assumptions=question.assumed)
         undecided.append(i)
     quantities = {"||A||": magnitude(largest, unit="(2-norm)")}
     if not undecided:
@@ -246,7 +244,7 @@ def _bounds(question: Question, sys: StateSpace, found: Sequence[Circle]) -> Ite
     through = _drive(question, sys.D)[0]
     with np.errstate(invalid="ignore"):
         output = above(np.max(row_norms(np.abs(sys.C)), axis=-1) * state + through, 8)
-    known = {"theorem": "BIBO", "rigour": "float with counted rounding", "assumptions": (*question.assumed, OF_SYSTEM)}
+    known = {"theorem": "BIBO", "rigor": "float with counted rounding", "assumptions": (*question.assumed, OF_SYSTEM)}
     for name, bound, what in (("bounded_state", state, "||x||"), ("bounded_output", output, "|y|")):
         quantities = {f"largest {what}": magnitude(np.max(bound), unit=unit)}
         if np.all(np.isfinite(bound)):
@@ -285,10 +283,10 @@ def _rounded_entries(question: Question, sys: StateSpace, entries: list[tuple[in
         found = circle(A, effort=question.effort)
         if found.verdict == "refuted":
             witness = Eigenvalue(A=A, value=found.value, margin=found.radius[0] - 1, index=i)
-            return question.answer(name, "refuted", theorem="rounded entries", rigour=found.rigour, witness=witness, assumptions=assumed)
+            return question.answer(name, "refuted", theorem="rounded entries", rigor=found.rigor, witness=witness, assumptions=assumed)
         proved.append(found.verdict == "proved")
     if all(proved):
-        return question.answer(name, "proved", theorem="rounded entries", rigour="float with counted rounding", assumptions=assumed)
+        return question.answer(name, "proved", theorem="rounded entries", rigor="float with counted rounding", assumptions=assumed)
     mask = np.array(proved)
     where = first_index(~mask)
     return question.undecided(name, f"{counted_text(~mask, 'matrices')} as rounded are undecided, the first {where}", assumptions=assumed)

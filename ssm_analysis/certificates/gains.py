@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ssm_analysis.analyses.hinf import peak_angle
-from ssm_analysis.analyses.kernels import kernel
-from ssm_analysis.analyses.l1 import l1_bounds
-from ssm_analysis.analyses.norms import Bounds, hinf_bounds
+from ssm_analysis.analyses.norms.l1 import l1_bounds
+from ssm_analysis.analyses.norms.peak_search import peak_angle
+from ssm_analysis.analyses.norms.system_norms import Bounds, hinf_bounds
+from ssm_analysis.analyses.responses.kernels import kernel
 from ssm_analysis.certificates.certificate import Certificate, Quantity
 from ssm_analysis.certificates.question import Question, first_index
 from ssm_analysis.certificates.witness import Frequency, Witness, WorstInput
@@ -28,7 +28,7 @@ def gain_answers(question: Question, sys: LTI, stability: Certificate) -> Iterat
         if limit is None:
             continue
         if stability.verdict == "refuted":
-            known = {"theorem": stability.theorem, "rigour": stability.rigour, "witness": stability.witness}
+            known = {"theorem": stability.theorem, "rigor": stability.rigor, "witness": stability.witness}
             yield question.answer(name, "refuted", assumptions=question.assumed, **known)
         elif stability.verdict != "proved":
             yield question.undecided(name, "the norm is infinite where a system is not stable, and this one is not proved stable")
@@ -44,7 +44,7 @@ def _verdict(question: Question, name: str, limit: float, sys: LTI, bounds: Boun
     low, high = to_numpy(bounds.lower), to_numpy(bounds.upper)
     known = {
         "theorem": theorem,
-        "rigour": "float with counted rounding",
+        "rigor": "float with counted rounding",
         "assumptions": (*question.assumed, NUMERICAL),
         "quantities": {"norm": Quantity(lower=float(np.max(low)), upper=float(np.max(high)), unit=f"(limit {limit:g})")},
         "per_channel": {"lower": low, "upper": high},

@@ -51,7 +51,7 @@ class InputSet:
         u = weight * x + bias.
     radius
         Of the ball of x.
-    centred
+    centered
         Whether sum(x) = 0.
     text
         The assumption in words.
@@ -60,12 +60,12 @@ class InputSet:
     weight: Float[np.ndarray, " d_model"]
     bias: Float[np.ndarray, " d_model"]
     radius: float
-    centred: bool
+    centered: bool
     text: str
 
     def token(self, direction: Float[np.ndarray, "*rows d_model"]) -> Float[np.ndarray, "*rows d_model"]:
         """The u of the x on (a hair inside) the sphere in that direction of x."""
-        x = direction - np.mean(direction, axis=-1, keepdims=True) if self.centred else direction
+        x = direction - np.mean(direction, axis=-1, keepdims=True) if self.centered else direction
         size = np.linalg.norm(x, axis=-1, keepdims=True)
         x = x / np.where(size > 0, size, 1.0) * self.radius * INSIDE
         return self.weight * x + self.bias
@@ -94,20 +94,20 @@ def input_set(norm: "RMSNorm | LayerNorm | None", input_radius: float | None, wi
         if not 0 < input_radius < math.inf:
             raise ValueError(f"input_radius must be a positive number, a bound of the 2-norm of each token's input; got {input_radius!r}")
         text = f"the input of the layer has the 2-norm {input_radius:g} at most at every token"
-        return InputSet(weight=np.ones(width), bias=np.zeros(width), radius=float(input_radius), centred=False, text=text)
+        return InputSet(weight=np.ones(width), bias=np.zeros(width), radius=float(input_radius), centered=False, text=text)
     if not isinstance(norm, RMSNorm | LayerNorm):
         raise TypeError(f"norm must be an RMSNorm or a LayerNorm of ssm_analysis.certificates, got {type(norm).__name__}")
     weight = to_numpy(double(norm.weight))
     if weight.shape != (width,):
         raise ValueError(f"the weight of the norm must have the shape ({width},) of what enters the layer, got {weight.shape}")
-    centred = isinstance(norm, LayerNorm)
+    centered = isinstance(norm, LayerNorm)
     bias = to_numpy(double(norm.bias)) if isinstance(norm, LayerNorm) else np.zeros(width)
     radius = math.nextafter(math.sqrt(width), math.inf)
     return InputSet(
         weight=weight,
         bias=bias,
         radius=radius,
-        centred=centred,
+        centered=centered,
         text=f"the input of the layer comes from a {type(norm).__name__}, as real numbers",
     )
 

@@ -37,7 +37,7 @@ def slowest(decay: Decay) -> Quantity:
 def _stability(question: Question, decay: Decay) -> Iterator[Certificate]:
     known = {
         "theorem": decay.theorem,
-        "rigour": "exact",
+        "rigor": "exact",
         "assumptions": question.assumed,
         "quantities": {"slowest decay rate": slowest(decay)},
         "per_channel": {"proved": np.all(decay.sign < 0, axis=-1), "slowest rate": np.min(decay.rate.lo, axis=-1)},
@@ -90,7 +90,7 @@ def _bounds(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay
     n = sys.nstates
     through = _through(question, sys.D)
     output = above(np.sum(np.abs(sys.C) * state[..., None, :], axis=-1) + through, 2 * n + 16)
-    known = {"theorem": "BIBO", "rigour": "float with counted rounding", "assumptions": (*question.assumed, OF_SYSTEM)}
+    known = {"theorem": "BIBO", "rigor": "float with counted rounding", "assumptions": (*question.assumed, OF_SYSTEM)}
     for name, bound, axis in (("bounded_state", state, "|x|"), ("bounded_output", output, "|y|")):
         largest = np.max(bound, axis=-1)
         quantities = {f"largest {axis}": magnitude(np.max(largest), unit=unit)}
@@ -118,7 +118,7 @@ def _unbounded(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: De
         seen &= np.imag(mu) != 0  # of a real mode only the real part of c b is seen
         real_part = np.any(np.real(sys.C[..., :, None, :] * np.moveaxis(sys.B, -1, -2)[..., None, :, :]) != 0, axis=(-3, -2))
         seen |= driven & np.any(sys.C != 0, axis=-2) & _alone(mu) & real_part
-    known = {"theorem": decay.theorem, "rigour": "exact", "assumptions": (*question.assumed, OF_SYSTEM)}
+    known = {"theorem": decay.theorem, "rigor": "exact", "assumptions": (*question.assumed, OF_SYSTEM)}
     decay = Decay(
         sign=bad.astype(int), rate=decay.rate, factors=tuple(np.broadcast_to(f, bad.shape) for f in decay.factors), formula=decay.formula
     )
@@ -135,7 +135,7 @@ def _unbounded(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: De
 
 
 def _alone(mu: np.ndarray) -> np.ndarray:
-    """Whether no other mode of the system has the same log-pole, or its conjugate, modulo 2 pi i (a generous neighbourhood counts)."""
+    """Whether no other mode of the system has the same log-pole, or its conjugate, modulo 2 pi i (a generous neighborhood counts)."""
     poles = np.exp(mu)[..., None]
     others = np.swapaxes(poles, -1, -2)
     near = (np.abs(poles - others) <= 1e-12 * np.abs(poles)) | (np.abs(poles - np.conj(others)) <= 1e-12 * np.abs(poles))
@@ -148,7 +148,7 @@ def _pole_inside(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: 
     inside, decided, bits = rounded_modulus_below_one(decay, np.broadcast_to(sys.log_poles, decay.sign.shape), dtype)
     known = {
         "theorem": "pole rounding",
-        "rigour": "interval",
+        "rigor": "interval",
         "assumptions": (*question.assumed, f"the pole is rounded once to {dtype}, real and imaginary part apart"),
         "per_channel": {"proved": np.all(inside, axis=-1)},
     }
@@ -175,7 +175,7 @@ def _no_overflow(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: 
     top = np.max(bound, axis=-1)
     known = {
         "theorem": "BIBO",
-        "rigour": "float with counted rounding",
+        "rigor": "float with counted rounding",
         "assumptions": (*question.assumed, OF_SYSTEM, f"the state is rounded to {dtype} at every step of a sequential scan"),
         "per_channel": {"upper": top, "proved": top < largest},
     }

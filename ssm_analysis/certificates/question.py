@@ -9,7 +9,7 @@ import numpy as np
 
 from ssm_analysis.certificates.certificate import Certificate, Quantity, fingerprint
 from ssm_analysis.certificates.input_set import InputSet
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
 from ssm_analysis.systems import LTI
 from ssm_analysis.xp import double, to_numpy
 

@@ -59,9 +59,9 @@ class Interval:
         return cls(x, x)
 
     @classmethod
-    def ball(cls, centre: Numbers, radius: Numbers) -> "Interval":
-        """centre +- radius."""
-        return cls(downward(centre - radius), upward(centre + radius))
+    def ball(cls, center: Numbers, radius: Numbers) -> "Interval":
+        """center +- radius."""
+        return cls(downward(center - radius), upward(center + radius))
 
     def __add__(self, other: "Interval") -> "Interval":
         return Interval(downward(self.lo + other.lo), upward(self.hi + other.hi))

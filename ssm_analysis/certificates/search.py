@@ -1,6 +1,6 @@
 r"""Inputs that come close to the worst: the other side of two-sided numbers, and what refutes along an input.
 
-On a ball the linearisation of a function is largest in the direction of its gradient, at full radius; repeating that
+On a ball the linearization of a function is largest in the direction of its gradient, at full radius; repeating that
 (the conditional gradient method with full steps) settles within a few rounds. One window of tokens for each channel, all of them
 in one document, block behind block, so that one pass through the exported system serves all channels. Where torch is not
 installed the random windows that the search starts from are all there is. Every value that is reported is computed anew along
@@ -18,7 +18,7 @@ import numpy as np
 from ssm_analysis.certificates.input_set import InputSet
 from ssm_analysis.certificates.question import Question
 from ssm_analysis.certificates.selective import Example
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
 from ssm_analysis.xp import double, to_numpy
 
 ROUNDS = 10
@@ -126,7 +126,7 @@ def _pushed(layer: Layer, windows: Sequence[np.ndarray], channels: Sequence[Inde
     where = np.argmax(np.stack(sizes), axis=0)
     for k, index in enumerate(channels):
         value = float(sizes[where[k]][k]) * (1 - 2.0**-30)
-        ahead = len(windows[0])  # tokens that a centred convolution looks ahead
+        ahead = len(windows[0])  # tokens that a centered convolution looks ahead
         yield Example(u=u[: where[k] + 1 + ahead], index=index, value=value)
 
 

@@ -11,7 +11,7 @@ from ssm_analysis.certificates.formats import FORMATS, pole_range_verdict
 from ssm_analysis.certificates.question import NEEDS_INPUT, Question, counted_text, magnitude
 from ssm_analysis.certificates.rounding import above
 from ssm_analysis.certificates.witness import Drive
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
 
 ONCE = (
     "step, B and u of the scan are those of exact arithmetic to a relative 2^-10; from them pole and input are computed in 32 bits or more "
@@ -104,7 +104,7 @@ def _slowest(ranges: Ranges) -> Quantity:
 def _rates(question: Question, ranges: Ranges) -> Iterator[Certificate]:
     slowest = _slowest(ranges)
     known = {
-        "rigour": "float with counted rounding",
+        "rigor": "float with counted rounding",
         "assumptions": question.assumed,
         "quantities": {"slowest decay rate": slowest, **ranges.quantities},
         "per_channel": {"slowest rate": ranges.rate, **ranges.per_channel},
@@ -127,13 +127,13 @@ def _rate_reason(question: Question, ranges: Ranges) -> str:
 def _non_expansive(question: Question, ranges: Ranges) -> Certificate:
     name = "non_expansive"
     if ranges.decays:
-        return question.answer(name, "proved", theorem="T1", rigour="exact", assumptions=_options(question))
+        return question.answer(name, "proved", theorem="T1", rigor="exact", assumptions=_options(question))
     if ranges.slow is not None and ranges.slow.value < 0:
         assert isinstance(question.subject, Layer)
         slow = ranges.slow
         witness = Drive(layer=question.subject, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype="fp64")
         if witness.replay().violated:
-            return question.answer(name, "refuted", theorem="T1", rigour="exact", assumptions=question.assumed, witness=witness)
+            return question.answer(name, "refuted", theorem="T1", rigor="exact", assumptions=question.assumed, witness=witness)
     return question.undecided(name, ranges.reasons.get("sign", "the sign of the step is not known for every input"))
 
 
@@ -146,7 +146,7 @@ def _bounds(question: Question, ranges: Ranges) -> Iterator[Certificate]:
     lower = 0.0 if seen is None else float(np.max(seen))
     for name, bound, what in (("bounded_state", ranges.state, "|h|"), ("bounded_output", ranges.output, "|y|")):
         known = {
-            "rigour": "float with counted rounding",
+            "rigor": "float with counted rounding",
             "assumptions": question.assumed,
             "quantities": {
                 f"largest {what}": magnitude(np.max(bound), lower=lower if name == "bounded_state" else 0.0),
@@ -168,7 +168,7 @@ def _pole_inside(question: Question, ranges: Ranges, dtype: str) -> Certificate:
     name, slowest = f"pole_inside:{dtype}", _slowest(ranges)
     known = {
         "theorem": "pole rounding",
-        "rigour": "float with counted rounding",
+        "rigor": "float with counted rounding",
         "assumptions": (
             *question.assumed,
             f"the step and its product with A are computed in 32 bits or more, and exp is rounded once to {dtype}",
@@ -198,7 +198,7 @@ def _no_overflow(question: Question, ranges: Ranges, dtype: str) -> Certificate:
     proved = above(ranges.state * (1 + 2 * kind.unit) * (1 + 2.0**-8), 4) <= kind.settles
     known = {
         "theorem": "T6" if ranges.convex else ranges.theorems["state"],
-        "rigour": "float with counted rounding",
+        "rigor": "float with counted rounding",
         "assumptions": (*question.assumed, ONCE.format(dtype=dtype)),
         "quantities": {
             "largest |h|": magnitude(np.max(ranges.state), lower=0.0 if ranges.state_seen is None else np.max(ranges.state_seen))

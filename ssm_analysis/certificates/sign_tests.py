@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssm_analysis.certificates.rounding import Interval, exp, sigmoid, softplus
-from ssm_analysis.families.s5 import CLIP
-from ssm_analysis.families.transforms import RELU_FLOOR, tile_copies
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.s5.model import CLIP
+from ssm_analysis.families.shared.transforms import RELU_FLOOR, tile_copies
 from ssm_analysis.systems import DiagonalSSM, RealDiagonalSSM
 from ssm_analysis.xp import double, real, to_numpy
 

@@ -27,7 +27,7 @@ def state_bounds(window: Window, step: Rows, B: Rows, a: Interval, *, offset: fl
     if not joint:
         return apart
     best, geometry = np.zeros(a.lo.shape), _Geometry(window, step, B)
-    for t in range(len(window.centres.lo)):
+    for t in range(len(window.centers.lo)):
         for k in range(SLICES):
             pre, size_B, u = geometry.slice(t, k)
             delta = above_any(softplus_above(np.minimum(pre, whole_step)), offset)
@@ -99,7 +99,7 @@ class _Geometry:
         z1, z2 = z1 - 2.0**-30, z2 + 2.0**-30
         least = np.where(z1 * z2 <= 0, 0.0, np.minimum(np.abs(z1), np.abs(z2)))
         rest = np.sqrt(np.maximum(1 - least**2, 0.0) + 2.0**-50)
-        top = w.centres.hi[t] + z2 * self.t + np.abs(z2) * self.t * 2.0**-30
+        top = w.centers.hi[t] + z2 * self.t + np.abs(z2) * self.t * 2.0**-30
         size = self._size(t, z1, z2, rest)
         pre = self._upper(self.step, self.along_step, t, z1, z2, rest, size)
         high = self._upper(self.B, self.along_B, t, z1, z2, rest, size)
@@ -109,16 +109,16 @@ class _Geometry:
     def _size(self, t: int, z1: np.ndarray, z2: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """S on the slice, channel by channel: convex in z, so largest at an end."""
         w = self.window
-        middle = (w.centres.lo[t] + w.centres.hi[t]) / 2
-        spread = float(above(float(np.linalg.norm(w.centres.hi[t] - w.centres.lo[t])), len(middle)))
-        centre, cross = float(np.sum(middle**2)), middle @ self.v
+        middle = (w.centers.lo[t] + w.centers.hi[t]) / 2
+        spread = float(above(float(np.linalg.norm(w.centers.hi[t] - w.centers.lo[t])), len(middle)))
+        center, cross = float(np.sum(middle**2)), middle @ self.v
         ends_ = []
         across = (
             4 * self.R * w.relative * float(above(float(np.linalg.norm(w.weights)), len(middle)))
         )  # what errors of the Gram matrix add to v
         for z in (z1, z2):
-            square = centre + 2 * z * cross + z * z * self.v_size
-            wrong = counted(2 * len(middle) + 64) * (math.sqrt(centre) + np.abs(z) * np.sqrt(self.v_size)) ** 2 * 2
+            square = center + 2 * z * cross + z * z * self.v_size
+            wrong = counted(2 * len(middle) + 64) * (math.sqrt(center) + np.abs(z) * np.sqrt(self.v_size)) ** 2 * 2
             ends_.append(np.sqrt(np.maximum(square, 0.0) + wrong) + np.abs(z) * across)
         found = np.maximum(*ends_) + spread + w.stretch * self.R * rest
         return np.minimum(above(found, 16), w.sizes[t])
@@ -136,5 +136,5 @@ class _Geometry:
         half = np.minimum(self.R * linear, column(rows.linear)) / 2
         remainder = rows.down if negative else rows.up
         bounded = remainder.bound(size[:, None]).T if matrix else remainder.bound(size)  # a step row at the size of its own channel
-        centre = -rows.centre.lo[t] if negative else rows.centre.hi[t]
-        return above_any(column(centre), half, bounded, column(rows.slack))
+        center = -rows.center.lo[t] if negative else rows.center.hi[t]
+        return above_any(column(center), half, bounded, column(rows.slack))

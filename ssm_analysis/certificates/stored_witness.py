@@ -12,7 +12,7 @@ import numpy as np
 
 from ssm_analysis.certificates.certificate import fingerprint
 from ssm_analysis.certificates.witness import Witness
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
 from ssm_analysis.systems import DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.xp import to_numpy
 

@@ -152,7 +152,7 @@ _ALL = (
     Theorem(
         key="T3",
         title="Exact range of what is linear",
-        statement="A row w of the normalised input x, ||x|| <= r, has exactly the range [-||w|| r, ||w|| r]; behind a convolution with "
+        statement="A row w of the normalized input x, ||x|| <= r, has exactly the range [-||w|| r, ||w|| r]; behind a convolution with "
         "taps k it is ||k||_1 ||w|| r.",
         hypotheses="A norm in front (RMSNorm, LayerNorm), or a bound of ||u||.",
         proof="Cauchy-Schwarz, attained by x = r w / ||w|| (the ball is open by the eps of the norm). LayerNorm: w is "
@@ -180,7 +180,7 @@ _ALL = (
     ),
     Theorem(
         key="RMS",
-        title="Normalised selection",
+        title="Normalized selection",
         statement="Where r, B and C are divided by their root mean squares, ||r|| <= sqrt(rank), |B_n| <= |weight_n| sqrt(d_state): "
         "ranges of the step without any assumption on the input.",
         hypotheses="The eps under the root is not negative.",

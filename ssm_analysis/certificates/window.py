@@ -40,7 +40,7 @@ class Window:
         Rows on the ball of x, and bounds of their errors.
     taps
         The convolution, (channels, k).
-    centres
+    centers
         c0 for each set of taps, (sets, channels).
     radius
         r.
@@ -49,13 +49,13 @@ class Window:
     W: np.ndarray
     slack: np.ndarray
     taps: np.ndarray
-    centres: Interval
+    centers: Interval
     radius: float
 
     def part(self, rows: slice) -> "Window":
         """Some of the channels."""
-        centres = Interval(self.centres.lo[:, rows], self.centres.hi[:, rows])
-        return Window(W=self.W[rows], slack=self.slack[rows], taps=self.taps[rows], centres=centres, radius=self.radius)
+        centers = Interval(self.centers.lo[:, rows], self.centers.hi[:, rows])
+        return Window(W=self.W[rows], slack=self.slack[rows], taps=self.taps[rows], centers=centers, radius=self.radius)
 
     @cached_property
     def norms(self) -> np.ndarray:
@@ -64,13 +64,13 @@ class Window:
 
     @cached_property
     def reach(self) -> np.ndarray:
-        """T3: how far s_c moves from its centre, ||k_c||_1 ||w_c|| r."""
+        """T3: how far s_c moves from its center, ||k_c||_1 ||w_c|| r."""
         return above(np.sum(np.abs(self.taps), axis=1) * self.norms * self.radius, self.taps.shape[1] + 4)
 
     @cached_property
     def s(self) -> Interval:
         """The range of each s_c."""
-        return Interval(np.min(self.centres.lo, axis=0), np.max(self.centres.hi, axis=0)).inflated(self.reach)
+        return Interval(np.min(self.centers.lo, axis=0), np.max(self.centers.hi, axis=0)).inflated(self.reach)
 
     @cached_property
     def u(self) -> Interval:
@@ -113,9 +113,9 @@ class Window:
     @cached_property
     def sizes(self) -> np.ndarray:
         """S: sup ||s|| for each set of taps."""
-        centre = above(np.sqrt(np.sum(self.centres.size() ** 2, axis=1)), self.W.shape[0] + 4)
+        center = above(np.sqrt(np.sum(self.centers.size() ** 2, axis=1)), self.W.shape[0] + 4)
         box = above(np.sqrt(np.sum(self.s.size() ** 2)), self.W.shape[0] + 4)
-        return np.minimum(above(centre + self.joint, 2), box)
+        return np.minimum(above(center + self.joint, 2), box)
 
     @cached_property
     def depth(self) -> np.ndarray:
@@ -137,7 +137,7 @@ class Rows:
         Rows, and a bound of the effect of their errors on R u.
     offset
         b.
-    centre
+    center
         R c0 / 2 + b for each set of taps, (sets, rows).
     linear
         r sum_j ||(R k_j) W||.
@@ -150,7 +150,7 @@ class Rows:
     R: np.ndarray
     slack: np.ndarray
     offset: Interval
-    centre: Interval
+    center: Interval
     linear: np.ndarray
     stacked: np.ndarray
     up: "Remainder"
@@ -160,8 +160,8 @@ class Rows:
         """The range of R u + b over all inputs."""
         size = window.sizes[:, None]
         half = self.linear / 2
-        high = np.max(above_any(self.centre.hi, half, self.up.bound(size), self.slack), axis=0)
-        low = np.min(-above_any(-self.centre.lo, half, self.down.bound(size), self.slack), axis=0)
+        high = np.max(above_any(self.center.hi, half, self.up.bound(size), self.slack), axis=0)
+        low = np.min(-above_any(-self.center.lo, half, self.down.bound(size), self.slack), axis=0)
         return Interval(low, high)
 
 
@@ -213,10 +213,10 @@ def rows_of(window: Window, R: np.ndarray, offset: Interval, *, error: np.ndarra
         norm = row_norms((R * k) @ window.W) + window.relative * (size @ (np.abs(k) * window.norms)) * (1 + counted(R.shape[1]))
         norm = norm + counted(R.shape[1] + 8) * (size @ (np.abs(k) * window.norms)) * 2
         linear, squares = linear + norm, squares + norm * norm
-    middle = (window.centres.lo + window.centres.hi) / 2
-    spread = above((window.centres.hi - window.centres.lo) / 2 + np.abs(middle) * 2.0**-52, 4)
+    middle = (window.centers.lo + window.centers.hi) / 2
+    spread = above((window.centers.hi - window.centers.lo) / 2 + np.abs(middle) * 2.0**-52, 4)
     radius = above((counted(R.shape[1] + 4) * (np.abs(middle) @ size.T) + spread @ size.T) / 2, R.shape[1] + 8)
-    centre = Interval.ball(middle @ R.T / 2, radius) + Interval(
+    center = Interval.ball(middle @ R.T / 2, radius) + Interval(
         np.broadcast_to(offset.lo, radius.shape), np.broadcast_to(offset.hi, radius.shape)
     )
     largest = float(np.max(window.sizes))
@@ -224,7 +224,7 @@ def rows_of(window: Window, R: np.ndarray, offset: Interval, *, error: np.ndarra
         R=R,
         slack=slack,
         offset=offset,
-        centre=centre,
+        center=center,
         linear=above(linear * window.radius, K + 6),
         stacked=above(np.sqrt(squares), K + 6),
         up=Remainder.of(np.maximum(R, 0.0), window.depth, largest),
@@ -248,18 +248,18 @@ def window_of(
     scale = np.ones(len(weight)) if row_scale is None else row_scale
     W = scale[:, None] * (in_scale * (weight * inputs.weight))
     slack = counted(8) * row_norms(W)
-    if inputs.centred:
+    if inputs.centered:
         slack = 2 * counted(d + 16) * row_norms(W)
         W = W - np.mean(W, axis=1, keepdims=True)
     q = scale * (in_scale * (weight @ inputs.bias) + bias)
     radius = counted(d + 8) * np.abs(scale) * (abs(in_scale) * (np.abs(weight) @ np.abs(inputs.bias)) + np.abs(bias))
     drift = Interval.ball(q, above(radius, d + 8)) if np.any(radius) else Interval.exact(q)
-    centres = [_centre(drift, taps[:, present], conv_bias) for present in tap_sets(taps.shape[1], padding, moves=bool(np.any(radius)))]
-    lo, hi = (np.stack([getattr(c, end) for c in centres]) for end in ("lo", "hi"))
-    return Window(W=W, slack=above(slack, 4), taps=taps, centres=Interval(lo, hi), radius=inputs.radius)
+    centers = [_center(drift, taps[:, present], conv_bias) for present in tap_sets(taps.shape[1], padding, moves=bool(np.any(radius)))]
+    lo, hi = (np.stack([getattr(c, end) for c in centers]) for end in ("lo", "hi"))
+    return Window(W=W, slack=above(slack, 4), taps=taps, centers=Interval(lo, hi), radius=inputs.radius)
 
 
-def _centre(drift: Interval, taps: np.ndarray, conv_bias: np.ndarray) -> Interval:
+def _center(drift: Interval, taps: np.ndarray, conv_bias: np.ndarray) -> Interval:
     total = Interval.exact(np.zeros(len(taps)))
     for k in taps.T:
         total = total + Interval.exact(k)
@@ -269,7 +269,7 @@ def _centre(drift: Interval, taps: np.ndarray, conv_bias: np.ndarray) -> Interva
 
 
 def tap_sets(K: int, padding: str, *, moves: bool) -> Sequence[np.ndarray]:
-    """Which taps lie inside the document: the last m of a causal convolution, all contiguous runs that hold the present of a centred one.
+    """Which taps lie inside the document: the last m of a causal convolution, all contiguous runs that hold the present of a centered one.
 
     Where no bias stands in front of the convolution (``moves`` is False) a missing tap is an input 0, and all of them suffice.
     """

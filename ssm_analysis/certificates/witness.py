@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
 from ssm_analysis.xp import double, to_numpy
 
 DIGITS = 60

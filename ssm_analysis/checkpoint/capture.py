@@ -11,7 +11,7 @@ from ssm_analysis.checkpoint.containers.torch_files import to_numpy
 from ssm_analysis.checkpoint.loading import FoundLayers, find_layers
 from ssm_analysis.checkpoint.precision import lift
 from ssm_analysis.checkpoint.recognition import Group
-from ssm_analysis.families.layouts import REVERSE, Layout, renamed
+from ssm_analysis.families.shared.layouts import REVERSE, Layout, renamed
 
 SIGNALS = ("hidden_states", "input_states", "activations", "x", "u", "inputs", "input", "signal")
 """Names under which modules are called with the signal where they are called by name."""

@@ -10,11 +10,11 @@ from typing import Any
 from ssm_analysis.checkpoint.containers.in_memory import is_module
 from ssm_analysis.checkpoint.live_modules import module_settings
 from ssm_analysis.checkpoint.opening import open_tensors
-from ssm_analysis.checkpoint.recognition import Group, nothing_found, recognise
+from ssm_analysis.checkpoint.recognition import Group, nothing_found, recognize
 from ssm_analysis.checkpoint.settings import check_used, settings
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
-from ssm_analysis.families.layouts import REVERSE, Layout, Part
-from ssm_analysis.layer import Assumption, Layer
+from ssm_analysis.families.base import Assumption, Layer
+from ssm_analysis.families.shared.layouts import REVERSE, Layout, Part
 
 Source = str | os.PathLike[str] | Mapping[Any, Any] | Any
 
@@ -163,7 +163,7 @@ def find_layers(
     """
     store = open_tensors(source)
     try:
-        groups, misfits = recognise(store, family=family, layouts=layouts)
+        groups, misfits = recognize(store, family=family, layouts=layouts)
         if not groups:
             raise nothing_found(store, [*misfits, *store.problems])
         check_used(assume or {}, [group.layout for group in groups])

@@ -34,7 +34,7 @@ def lift(x: np.ndarray) -> np.ndarray:
     name = x.dtype.name
     if name in SMALL_INTEGERS:
         return x.astype(np.int8 if name.startswith("int") else np.uint8)
-    with np.errstate(invalid="ignore"):  # signalling NaNs, which damaged files hold, become quiet ones
+    with np.errstate(invalid="ignore"):  # signaling NaNs, which damaged files hold, become quiet ones
         if x.dtype.kind == "c":
             return x.astype(np.complex128, copy=False)
         if x.dtype.kind == "f" or name in _SMALL_FLOATS:

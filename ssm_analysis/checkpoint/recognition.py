@@ -7,15 +7,15 @@ from operator import itemgetter
 
 import numpy as np
 
-from ssm_analysis.checkpoint.containers.trees import OPTIMISER
+from ssm_analysis.checkpoint.containers.trees import OPTIMIZER
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
 from ssm_analysis.families import FAMILIES
-from ssm_analysis.families.layouts import Layout
-from ssm_analysis.families.parameters import check_params
+from ssm_analysis.families.shared.layouts import Layout
+from ssm_analysis.families.shared.parameters import check_params
 
 Shape = tuple[int, ...]
 SCALES = ("_scale", "_scale_inv", ".absmax", ".quant_state")
-"""Ends of the names of the scales of quantised weights: of 8-bit floats, and of 4 bits in bitsandbytes."""
+"""Ends of the names of the scales of quantized weights: of 8-bit floats, and of 4 bits in bitsandbytes."""
 EIGHT_BITS = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
 
 
@@ -37,14 +37,14 @@ class Group:
         Raises
         ------
         CheckpointError
-            If a tensor is damaged, or quantised: its numbers mean something only with a scale that is stored elsewhere.
+            If a tensor is damaged, or quantized: its numbers mean something only with a scale that is stored elsewhere.
         """
         for name in self.stored.values():
             scale = next((name + end for end in SCALES if name + end in store.shapes), None)
             scale = scale or next((other for other in _beside(name) if other in store.shapes), None)
             if scale is not None or (store.dtypes[name] in EIGHT_BITS and store.shapes[name]):
                 why = f"{scale!r} stands beside it" if scale else f"it is stored as {store.dtypes[name]}"
-                raise CheckpointError(f"is quantised, {why}; store the weights in 16 or 32 bits first", path=store.source, tensor=name)
+                raise CheckpointError(f"is quantized, {why}; store the weights in 16 or 32 bits first", path=store.source, tensor=name)
         tensors = {leaf: store.read(name) for leaf, name in self.stored.items()}
         return {leaf: x.astype(np.float64) if x.dtype.kind in "iub" and x.ndim else x for leaf, x in tensors.items()}
 
@@ -60,7 +60,7 @@ class _Shaped:
         return len(self.shape)
 
 
-def recognise(store: TensorStore, *, family: str | None = None, layouts: Sequence[Layout] = ()) -> tuple[list[Group], list[str]]:
+def recognize(store: TensorStore, *, family: str | None = None, layouts: Sequence[Layout] = ()) -> tuple[list[Group], list[str]]:
     """The groups in the order of their depth, and in words what looked like a layer and is none.
 
     Raises
@@ -128,8 +128,8 @@ def nothing_found(store: TensorStore, problems: Sequence[str]) -> CheckpointErro
     """The error for a checkpoint without a recurrent layer."""
     near = "; ".join(problems)
     return CheckpointError(
-        f"no recurrent layer was recognised among {few(store.shapes)}{'; ' + near if near else ''}; for a module with names of its own "
-        "pass a layout, see ssm_analysis.families.layouts",
+        f"no recurrent layer was recognized among {few(store.shapes)}{'; ' + near if near else ''}; for a module with names of its own "
+        "pass a layout, see ssm_analysis.families.shared.layouts",
         path=store.source,
     )
 
@@ -141,8 +141,8 @@ def _dotted(store: TensorStore) -> tuple[dict[str, str], list[str]]:
     training_state = any("params" in stored.replace("/", ".").split(".") for stored in store.shapes)
     for stored in store.shapes:
         dotted = stored.replace("/", ".")
-        if training_state and OPTIMISER & set(dotted.split(".")):
-            continue  # the moments of an optimiser have the names and shapes of the weights
+        if training_state and OPTIMIZER & set(dotted.split(".")):
+            continue  # the moments of an optimizer have the names and shapes of the weights
         if dotted in names:
             problems.append(f"{stored!r} and {names[dotted]!r} are one name; the first is read")
         else:

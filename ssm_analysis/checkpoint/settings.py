@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ssm_analysis.families.layouts import Layout
-from ssm_analysis.layer import Assumption
+from ssm_analysis.families.base import Assumption
+from ssm_analysis.families.shared.layouts import Layout
 
 MOST_VALUES = 100_000
 """Entries of a configuration that are looked at; published ones have a few hundred."""

@@ -81,7 +81,7 @@ def _own_layouts(path: Path) -> list[Any]:
     import runpy
 
     from ssm_analysis.families import FAMILIES
-    from ssm_analysis.families.layouts import Layout
+    from ssm_analysis.families.shared.layouts import Layout
 
     defined = runpy.run_path(str(path))
     layouts = [value for value in defined.values() if isinstance(value, Layout)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssm_analysis.cli.checkpoints import add_checkpoint, how_to_read
 from ssm_analysis.cli.output import checked_output
-from ssm_analysis.exporting import FORMATS
+from ssm_analysis.inspection.export import FORMATS
 
 
 def add(commands: Any) -> None:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from ssm_analysis.checkpoint.loading import load_one
-    from ssm_analysis.exporting import export
+    from ssm_analysis.inspection.export import export
 
     layer = load_one(arguments.path, arguments.layer, **how_to_read(arguments))
     suffix = FORMATS[arguments.to]

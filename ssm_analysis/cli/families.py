@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
-    from ssm_analysis.report import families_data, families_table
+    from ssm_analysis.cli.tables.families import families_data, families_table
 
     if arguments.json:
         print_json({"families": families_data(FAMILIES)})

@@ -1,4 +1,4 @@
-"""``ssm-analysis figure``: eigenvalues at initialisation."""
+"""``ssm-analysis figure``: eigenvalues at initialization."""
 
 import argparse
 from pathlib import Path
@@ -12,8 +12,8 @@ def add(commands: Any) -> None:
     """Its arguments."""
     parser = commands.add_parser(
         "figure",
-        help="draw the eigenvalues at initialisation in the unit disk",
-        description="Draw the eigenvalues of the discrete A at initialisation, one unit disk for each family, "
+        help="draw the eigenvalues at initialization in the unit disk",
+        description="Draw the eigenvalues of the discrete A at initialization, one unit disk for each family, "
         "and print what Lemma 2.2 of arXiv 2403.16899 makes of them.",
     )
     parser.add_argument(
@@ -31,9 +31,9 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the picture, print the table."""
-    from ssm_analysis.initialisation import initial_eigenvalues
+    from ssm_analysis.cli.tables.families import initial_data, memory_table
     from ssm_analysis.plots.initial import initial_unit_disks
-    from ssm_analysis.report import initial_data, memory_table
+    from ssm_analysis.studies.initial_eigenvalues import initial_eigenvalues
 
     out = checked_output(arguments.out)
     found = initial_eigenvalues(arguments.families, d_model=arguments.d_model, d_state=arguments.state_size, seed=arguments.seed)

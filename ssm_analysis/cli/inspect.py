@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _one_layer(arguments, how)
     if arguments.against is not None:
         return _comparison(arguments, how)
+    from ssm_analysis.cli.tables.inspection import assumption_lines, finding_lines, inspection_table, printable
     from ssm_analysis.inspection import inspect
-    from ssm_analysis.inspection.tables import assumption_lines, finding_lines, inspection_table, printable
 
     with progress_bar("layers") as progress:
         rows = inspect(arguments.path, **how, norms=not arguments.no_norms, progress=progress)
@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _one_layer(arguments: argparse.Namespace, how: dict[str, Any]) -> int:
     from ssm_analysis.checkpoint.loading import load_one
+    from ssm_analysis.cli.tables.inspection import detail_tables
     from ssm_analysis.inspection.details import details
-    from ssm_analysis.inspection.tables import detail_tables
 
     found = details(load_one(arguments.path, arguments.layer, **how), channel=arguments.channel)
     if arguments.json:
@@ -76,8 +76,8 @@ def _one_layer(arguments: argparse.Namespace, how: dict[str, Any]) -> int:
 
 
 def _comparison(arguments: argparse.Namespace, how: dict[str, Any]) -> int:
+    from ssm_analysis.cli.tables.inspection import comparison_table, finding_lines
     from ssm_analysis.inspection.comparison import compare
-    from ssm_analysis.inspection.tables import comparison_table, finding_lines
 
     rows = compare(arguments.path, arguments.against, **how)
     if arguments.json:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ssm_analysis.plain_data import finite
+from ssm_analysis.inspection.plain_data import finite
 
 PICTURES = (".png", ".svg", ".pdf")
 WIDEST = 1000

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ssm_analysis.cli.checkpoints import add_checkpoint, how_to_read, progress_bar
 from ssm_analysis.cli.output import print_json, print_table
-from ssm_analysis.rich_tables import unwrapped
+from ssm_analysis.cli.tables.rich_tables import unwrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ssm_analysis.certificates import Certificate
-    from ssm_analysis.verification import Verification
+    from ssm_analysis.verification.verify import Verification
 
 PROVED, REFUTED, USAGE, UNDECIDED = 0, 1, 2, 3
 """Exit codes: all proved; something refuted or invalid; wrong usage; something undecided and nothing refuted."""
@@ -55,8 +55,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the certificates; the exit code says what became of them."""
     from ssm_analysis.certificates.composition import SUBJECT, composed
-    from ssm_analysis.residual_stream import verify_composition
-    from ssm_analysis.verification import DTYPES, Wanted, verify_checkpoint
+    from ssm_analysis.verification.residual_stream import verify_composition
+    from ssm_analysis.verification.verify import DTYPES, Wanted, verify_checkpoint
 
     wanted = Wanted(
         hinf_below=arguments.hinf_below, l1_below=arguments.l1_below, dtypes=tuple(arguments.dtype or DTYPES), effort=arguments.effort

@@ -7,10 +7,10 @@ import numpy as np
 
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
 from ssm_analysis.checkpoint.store import CheckpointError
-from ssm_analysis.families.layouts import Layout
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.shared.layouts import Layout
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
 from ssm_analysis.inspection.rows import Row
-from ssm_analysis.layer import Layer
 from ssm_analysis.xp import to_numpy
 
 

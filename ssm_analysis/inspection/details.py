@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ssm_analysis.analyses.damping import damp
-from ssm_analysis.analyses.gain_features import resonances
-from ssm_analysis.analyses.memory import LAGS, memory
-from ssm_analysis.analyses.norms import hinf_peak
+from ssm_analysis.analyses.memory.lemma import LAGS, memory
+from ssm_analysis.analyses.norms.bode_features import resonances
+from ssm_analysis.analyses.norms.system_norms import hinf_peak
+from ssm_analysis.analyses.spectrum.damping import damp
+from ssm_analysis.families.base import Layer
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
 from ssm_analysis.inspection.precision_audit import precision_audit
 from ssm_analysis.inspection.rows import norm_takes_minutes
-from ssm_analysis.layer import Layer
 from ssm_analysis.systems import LTI, DiagonalSSM
 from ssm_analysis.xp import to_numpy
 

@@ -1,6 +1,6 @@
 """What is wrong with a layer, or looks as if nobody had trained it: findings that cost their owners days.
 
-The most expensive one: since version 5 transformers has initialised A_log and the step biases again *after* it had loaded them, for
+The most expensive one: since version 5 transformers has initialized A_log and the step biases again *after* it had loaded them, for
 classes that did not mark them as loaded (fla-org/flash-linear-attention, pull request 820). Such a model runs, and is
 subtly worse. Its A_log equals that of a fresh model to the last digit, which is what is looked for here.
 """
@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from ssm_analysis.families.transforms import apply_transform
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.shared.transforms import apply_transform
 from ssm_analysis.inspection.fresh import fresh_tensors
 from ssm_analysis.inspection.poles_of_layers import LayerPoles
-from ssm_analysis.layer import Layer
 
 ABSURD = 1e6
-"""No trained parameter of a published model is as large; memory that was never initialised often is."""
+"""No trained parameter of a published model is as large; memory that was never initialized often is."""
 ABSURD_RATE = 25.0
 """|log rate| beyond this: decay rates below 1e-11 or above 1e11 per step."""
 SLOWEST_STEP, FASTEST_STEP = 1e-6, 1e2
-"""Steps are initialised between 1e-4 and 1e-1 in all families."""
+"""Steps are initialized between 1e-4 and 1e-1 in all families."""
 LOG_RATES = ("A_log", "A_real", "nu_log")
 
 
@@ -57,7 +57,7 @@ def findings_of_tensors(name: str, tensors: Mapping[str, np.ndarray]) -> Iterato
         elif largest > ABSURD:
             yield Finding(
                 layer=name, severity="error", code="absurd",
-                message=f"{leaf} reaches {largest:.3g}: memory that was never initialised, or a model that diverged",
+                message=f"{leaf} reaches {largest:.3g}: memory that was never initialized, or a model that diverged",
             )  # fmt: skip
         elif x.size > 1 and largest == 0 and not leaf.endswith(("bias", ".b", "_bias")):
             yield Finding(layer=name, severity="warning", code="all-zero", message=f"{leaf} is 0 everywhere")

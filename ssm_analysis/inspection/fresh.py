@@ -1,18 +1,18 @@
-"""Parameters that equal those of a fresh initialisation, to the precision in which they can be stored."""
+"""Parameters that equal those of a fresh initialization, to the precision in which they can be stored."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from ssm_analysis.families.hippo import normal_part
-from ssm_analysis.families.s4_spectrum import measure_of
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.s4.spectrum import measure_of
+from ssm_analysis.families.shared.hippo import normal_part
 from ssm_analysis.xp import to_numpy
 
 ROUNDED = 2.0**-8
-"""Half the distance of neighbouring bfloat16 numbers, relative to them: as near as a stored copy comes to what it was."""
+"""Half the distance of neighboring bfloat16 numbers, relative to them: as near as a stored copy comes to what it was."""
 EXACT = 2.0**-20
-"""The same of float32, with room for the arithmetic of an initialisation that runs in it."""
+"""The same of float32, with room for the arithmetic of an initialization that runs in it."""
 Fresh = Iterator[tuple[str, str, bool]]
 
 
@@ -35,13 +35,13 @@ def fresh_tensors(layer: Layer) -> Fresh:
 
 
 def _mamba(p: dict[str, np.ndarray]) -> Fresh:
-    yield from _rates(p["A_log"].reshape(-1, p["A_log"].shape[-1]), "log(1..d_state) in every channel, the initialisation of Mamba")
+    yield from _rates(p["A_log"].reshape(-1, p["A_log"].shape[-1]), "log(1..d_state) in every channel, the initialization of Mamba")
     yield from _constant("dt_proj.bias", next(p[name] for name in ("dt_proj.bias", "dt_proj_bias") if name in p))
     yield from _ones(p)
 
 
 def _mamba2(p: dict[str, np.ndarray]) -> Fresh:
-    yield from _rates(p["A_log"][None], "log(1..heads), the initialisation of transformers")
+    yield from _rates(p["A_log"][None], "log(1..heads), the initialization of transformers")
     yield from _constant("dt_bias", p["dt_bias"])
     yield from _ones(p)
 
@@ -61,7 +61,7 @@ def _constant(name: str, x: np.ndarray) -> Fresh:
 
 def _ones(p: dict[str, np.ndarray]) -> Fresh:
     if p["D"].size > 1 and np.all(p["D"] == 1):
-        yield "D", "1 everywhere, as at initialisation", False
+        yield "D", "1 everywhere, as at initialization", False
 
 
 def _s4(layer: Layer) -> Fresh:
@@ -74,7 +74,7 @@ def _s4(layer: Layer) -> Fresh:
         )
     except ValueError:
         return
-    yield "A", f"HiPPO ({measure}) as at initialisation: not trained, or with learning rate 0", False
+    yield "A", f"HiPPO ({measure}) as at initialization: not trained, or with learning rate 0", False
 
 
 def _s4d(layer: Layer, p: dict[str, np.ndarray]) -> Fresh:
@@ -88,18 +88,18 @@ def _s4d(layer: Layer, p: dict[str, np.ndarray]) -> Fresh:
     }
     for name, wanted in known.items():
         if np.allclose(np.sort(frequency, axis=-1), np.sort(wanted), rtol=EXACT, atol=2e-4):  # upstream clamps at 1e-4
-            yield "A_imag", f"that of {name} as at initialisation: not trained, or with learning rate 0", False
+            yield "A_imag", f"that of {name} as at initialization: not trained, or with learning rate 0", False
 
 
 def _s5(p: dict[str, np.ndarray]) -> Fresh:
     if np.allclose(p["Lambda_re"], -0.5, rtol=EXACT, atol=0):
-        yield "Lambda_re", "-1/2 everywhere, as at initialisation: not trained, or with learning rate 0", False
+        yield "Lambda_re", "-1/2 everywhere, as at initialization: not trained, or with learning rate 0", False
 
 
 def _lru(p: dict[str, np.ndarray]) -> Fresh:
     wanted = 0.5 * np.log(-np.expm1(-2 * np.exp(p["nu_log"])))
     if _close(p["gamma_log"], wanted, EXACT * 16):
-        yield "gamma_log", "log sqrt(1 - |lambda|^2) in every state, as at initialisation", False
+        yield "gamma_log", "log sqrt(1 - |lambda|^2) in every state, as at initialization", False
 
 
 def _close(x: np.ndarray, wanted: np.ndarray, rtol: float = ROUNDED) -> bool:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.analyses.modes import decay_rates
+from ssm_analysis.analyses.spectrum.modes import decay_rates
 from ssm_analysis.families import FAMILIES
-from ssm_analysis.layer import Layer
+from ssm_analysis.families.base import Layer
 from ssm_analysis.systems import LTI, StateSpace
 from ssm_analysis.xp import double, to_numpy
 

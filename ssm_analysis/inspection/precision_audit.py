@@ -1,7 +1,7 @@
 r"""Which eigenvalues move when numbers are kept in fewer bits, and how many land exactly on the circle.
 
 Two different things can be rounded. The *parameters*, as a checkpoint in bfloat16 does: what moves is a decay rate, by half a unit in the
-last place of its logarithm. Or the *discretised A*, as a kernel does that keeps e^{delta A} in bfloat16: numbers below 1 are then 2^-8
+last place of its logarithm. Or the *discretized A*, as a kernel does that keeps e^{delta A} in bfloat16: numbers below 1 are then 2^-8
 apart, so that every |lambda| above 1 - 2^-9 = 0.998 becomes 1, a state that never forgets. (float16: 1 - 2^-12, float32: 1 - 2^-25.)
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ssm_analysis.families.base import Layer
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
-from ssm_analysis.layer import Layer
 from ssm_analysis.xp import to_numpy
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ssm_analysis.analyses.kernel_energy import horizon
-from ssm_analysis.analyses.memory_curves import effective_order
-from ssm_analysis.analyses.modes import margins
-from ssm_analysis.analyses.norms import hinf_norm
+from ssm_analysis.analyses.gramians.kernel_energy import horizon
+from ssm_analysis.analyses.memory.memory_curves import effective_order
+from ssm_analysis.analyses.norms.system_norms import hinf_norm
+from ssm_analysis.analyses.spectrum.modes import margins
+from ssm_analysis.families.base import Layer
+from ssm_analysis.inspection.plain_data import plain
 from ssm_analysis.inspection.poles_of_layers import LayerPoles
-from ssm_analysis.layer import Layer
-from ssm_analysis.plain_data import plain
 from ssm_analysis.systems import LTI
 from ssm_analysis.xp import to_numpy
 

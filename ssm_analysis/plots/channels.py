@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gains import flattened
-from ssm_analysis.analyses.gramians import unstable
-from ssm_analysis.analyses.kernel_energy import horizon
-from ssm_analysis.analyses.responses import frequency_response
-from ssm_analysis.analyses.time_responses import impulse_response
+from ssm_analysis.analyses.gramians.gramians import unstable
+from ssm_analysis.analyses.gramians.kernel_energy import horizon
+from ssm_analysis.analyses.responses.frequency import frequency_response
+from ssm_analysis.analyses.responses.gains import flattened
+from ssm_analysis.analyses.responses.time import impulse_response
+from ssm_analysis.families.base import Layer
 from ssm_analysis.inspection.poles_of_layers import LayerPoles
-from ssm_analysis.layer import Layer
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import in_double
 from ssm_analysis.xp import to_numpy

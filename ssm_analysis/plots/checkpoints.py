@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians import hsv
-from ssm_analysis.analyses.kernel_energy import energy_beyond
-from ssm_analysis.analyses.memory import memory
+from ssm_analysis.analyses.gramians.gramians import hsv
+from ssm_analysis.analyses.gramians.kernel_energy import energy_beyond
+from ssm_analysis.analyses.memory.lemma import memory
 from ssm_analysis.checkpoint.loading import Source, find_layers, load_one
 from ssm_analysis.families import FAMILIES
-from ssm_analysis.families.layouts import Layout
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.shared.layouts import Layout
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
-from ssm_analysis.layer import Layer
 from ssm_analysis.plots import curves
 from ssm_analysis.plots.channels import Channels, stable_channels
 from ssm_analysis.plots.layer_curves import (

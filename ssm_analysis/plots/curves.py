@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.memory import Memory
+from ssm_analysis.analyses.memory.lemma import Memory
 from ssm_analysis.xp import Array, is_array, to_numpy
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def band(ax: "Axes", x: np.ndarray, y: Float[np.ndarray, "k points"], *, label: 
 def _curves(ax: "Axes", x: np.ndarray, y: Float[np.ndarray, "k points"], label: str | None) -> None:
     if len(y) <= FEW:
         (first, *_) = ax.plot(x, y[0], linewidth=1.2, label=label)
-        ax.plot(x, y[1:].T, color=first.get_color(), linewidth=1.2, alpha=0.6)  # one colour for all channels of a response
+        ax.plot(x, y[1:].T, color=first.get_color(), linewidth=1.2, alpha=0.6)  # one color for all channels of a response
         return
     words = f"median of {len(y):,}\n(band: 5 to 95 %, dotted: extremes)"
     band(ax, x, y, label=f"{label}: {words}" if label else words)

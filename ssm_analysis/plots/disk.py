@@ -57,11 +57,11 @@ def unit_disk(
     ----------
     poles
         Eigenvalues of discrete systems, an array of any shape (numpy or torch), real or complex; or a list of such
-        arrays, one for each colour. Those within rounding of the circle count as lying on it.
+        arrays, one for each color. Those within rounding of the circle count as lying on it.
     ax
         Where to draw; by default a figure of its own. The stretched view hangs below these axes.
     labels
-        One for each colour; shown in a legend.
+        One for each color; shown in a legend.
     title
         Of the axes.
 
@@ -105,7 +105,7 @@ def disk(series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence
     reach = max([1.0, *(float(np.max(np.abs(1 - p.margin))) for p in series if len(p.margin))]) * 1.08
     for i, (points, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
         z = points.z
-        if on_real_axis:  # points of two colours would cover each other: a rug, one colour above the axis, the next below
+        if on_real_axis:  # points of two colors would cover each other: a rug, one color above the axis, the next below
             tick = (1 if i % 2 == 0 else -1) * (0.09 + 0.05 * (i // 2))
             _rug(ax, np.real(z), -tick if len(series) == 1 else 0, tick, color, reach)
         else:

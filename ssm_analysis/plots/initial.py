@@ -1,11 +1,11 @@
-"""The unit-disk figure: where each initialisation puts the eigenvalues of the discrete A."""
+"""The unit-disk figure: where each initialization puts the eigenvalues of the discrete A."""
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ssm_analysis.initialisation import InitialEigenvalues
 from ssm_analysis.plots.disk import draw_disk, points_of_log_poles
+from ssm_analysis.studies.initial_eigenvalues import InitialEigenvalues
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ def initial_unit_disks(found: Sequence[InitialEigenvalues]) -> "Figure":
     figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.5), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr]
     figure.suptitle(
-        "Eigenvalues of the discrete-time A at initialisation"
+        "Eigenvalues of the discrete-time A at initialization"
         + (": " if columns == 3 else "\n")
         + ("inside the circle is stable, near the circle is long memory" if columns > 1 else "inside: stable; near the circle: long memory")
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians import hsv
-from ssm_analysis.analyses.responses import frequency_response
+from ssm_analysis.analyses.gramians.gramians import hsv
+from ssm_analysis.analyses.responses.frequency import frequency_response
 from ssm_analysis.plots.channels import (
     Channels,
     fine_frequencies,
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICKED = {"slowest channel": ("#0072B2", "-"), "median channel": ("#E69F00", "--"), "fastest channel": ("#009E73", "-.")}
-"""Colours of Okabe and Ito, which the colour-blind can tell apart, and lines that can be told apart without any."""
-GREY = "0.35"
+"""Colors of Okabe and Ito, which the color-blind can tell apart, and lines that can be told apart without any."""
+GRAY = "0.35"
 FREQUENCY = "frequency, rad/token   (π: every token the other sign)"
 LEGEND = 10
-"""Up to so many layers have their names in a legend; more are coloured by depth."""
+"""Up to so many layers have their names in a legend; more are colored by depth."""
 DEEPEST_COLOR = 0.8
-"""Of the colour map viridis, whose last fifth is too light for lines on white."""
+"""Of the color map viridis, whose last fifth is too light for lines on white."""
 RANGE_DB = 120.0
 """Gains further below the largest are cut off."""
 TINY = 1e-300
@@ -89,7 +89,7 @@ def bode_of_layer(figure: "Figure", found: Channels) -> None:
     for (name, i), lower in zip(_picked(found).items(), below * 3, strict=False):
         fine = fine_frequencies(found, i, float(omega[0]))
         one = frequency_response(found.system[i], fine)[:, 0, 0]
-        color, style = PICKED.get(name, (GREY, "-"))
+        color, style = PICKED.get(name, (GRAY, "-"))
         upper.plot(fine, decibels(one), color=color, linestyle=style, linewidth=1.0, label=_timed(name, found, i))
         lower.plot(fine, np.unwrap(np.angle(one)) / math.pi, color=color, linestyle=style, linewidth=1.2)
     gain_axis(upper, gain)
@@ -111,7 +111,7 @@ def impulse_of_layer(figure: "Figure", found: Channels) -> None:
     size_axis(upper, size)
     upper.set_ylabel("norm of the kernel" if found.wide else "size of the kernel")
     for ax, (name, i) in zip(below, picked.items(), strict=True):
-        color, _ = PICKED.get(name, (GREY, "-"))
+        color, _ = PICKED.get(name, (GRAY, "-"))
         ax.plot(lags[1:], K[i, 1:], color=color, linewidth=1.0)
         ax.axhline(0, color="0.6", linewidth=0.6)
         words = f"{_timed(name, found, i)}\nat lag 0: D = {K[i, 0]:.3g}"
@@ -125,7 +125,7 @@ def impulse_of_layer(figure: "Figure", found: Channels) -> None:
 
 
 def lines_of_layers(axes: Sequence["Axes"], panels: Sequence[Sequence[Line]], *, depth: Mapping[str, int]) -> None:
-    """One line for each layer, from dark (first) to light (last); at the last axes names in a legend, or of many a colour bar."""
+    """One line for each layer, from dark (first) to light (last); at the last axes names in a legend, or of many a color bar."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
@@ -203,9 +203,9 @@ def shortened(name: str, most: int) -> str:
 
 def _all_of(ax: "Axes", x: np.ndarray, y: Float[np.ndarray, "k points"]) -> None:
     if len(y) > FEW:
-        band(ax, x, y, label=f"median of {len(y):,} channels\n(band 5 to 95 %, dotted: extremes)", color=GREY)
+        band(ax, x, y, label=f"median of {len(y):,} channels\n(band 5 to 95 %, dotted: extremes)", color=GRAY)
         return
-    ax.plot(x, y.T, color=GREY, linewidth=0.9, alpha=0.7)
+    ax.plot(x, y.T, color=GRAY, linewidth=0.9, alpha=0.7)
     if len(y) > 1:
         ax.lines[-1].set_label(f"all {len(y)} channels")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.effective_poles import EffectivePoles, quantiles
-from ssm_analysis.analyses.state_growth import LARGEST, StateGrowth
+from ssm_analysis.analyses.along.effective_poles import EffectivePoles, quantiles
+from ssm_analysis.analyses.along.state_growth import LARGEST, StateGrowth
 from ssm_analysis.plots.curves import band
 from ssm_analysis.plots.disk import COLORS
 from ssm_analysis.xp import Array, is_array, to_numpy
@@ -26,9 +26,9 @@ MODULI = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 MOST_CHANNELS = 32
 """So many rows can still be told apart in a map."""
 OPENNESS_LIMITS = (1, 8)
-"""Colours reach to 2 times slower or faster than usual at least, and to 256 times at most."""
+"""Colors reach to 2 times slower or faster than usual at least, and to 256 times at most."""
 DECADES = 4.0
-"""Weights below 1e-4 of the largest have the colour of nothing."""
+"""Weights below 1e-4 of the largest have the color of nothing."""
 MOST_LABELS = 120
 """So many tokens are written out below an axis."""
 SHOWN = {"\n": "⏎", " ": "·", "\t": "→", "\r": "↵"}
@@ -154,7 +154,7 @@ def openness_map(
     ax.set_yticks(range(len(rows)), [str(int(i)) for i in rows], fontsize="xx-small")
     ax.set_ylabel("channel")
     _token_axis(ax, len(values), tokens)
-    bar = _colourbar(ax, image, "decay rate, relative to the mean of the channel")
+    bar = _colorbar(ax, image, "decay rate, relative to the mean of the channel")
     steps = np.unique(np.linspace(-limit, limit, 9).round()).astype(int)
     bar.set_ticks(list(steps), labels=[f"1/{2**k}" if k > 0 else str(2**-k) for k in steps.tolist()])
     return ax
@@ -205,7 +205,7 @@ def retention_curves(retained: Float[Array, "l *states"], *, at: int = -1, ax: "
 
 
 def attention_map(alpha: Array, *, tokens: Sequence[str] = (), ax: "Axes | None" = None) -> "Axes":
-    """The hidden attention matrix |alpha[t, s]|, all channels together, on a logarithmic colour scale of four decades.
+    """The hidden attention matrix |alpha[t, s]|, all channels together, on a logarithmic color scale of four decades.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def attention_map(alpha: Array, *, tokens: Sequence[str] = (), ax: "Axes | None"
     image = ax.imshow(np.where(below, shown, np.nan), cmap="magma_r", vmin=-DECADES, vmax=0, interpolation="nearest")
     _token_axis(ax, len(shown), tokens, label="token s that is read")
     _token_axis(ax, len(shown), tokens, label="token t that reads", vertical=True)
-    bar = _colourbar(ax, image, "|α[t, s]|, relative to the largest")
+    bar = _colorbar(ax, image, "|α[t, s]|, relative to the largest")
     bar.set_ticks(list(np.arange(-DECADES, 1)), labels=[f"$10^{{{d:.0f}}}$" if d else "1" for d in np.arange(-DECADES, 1)])
     return ax
 
@@ -305,7 +305,7 @@ def _token_axis(ax: "Axes", count: int, tokens: Sequence[str], *, label: str = "
     axis.set_label_text(label if tokens and count <= MOST_LABELS else f"position of {label}" if label != "token" else "position, tokens")
 
 
-def _colourbar(ax: "Axes", image: Any, label: str) -> Any:
+def _colorbar(ax: "Axes", image: Any, label: str) -> Any:
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02)  # type: ignore[union-attr]
     bar.set_label(label, fontsize="small")
     bar.ax.tick_params(labelsize="x-small")

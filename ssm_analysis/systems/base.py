@@ -176,7 +176,7 @@ def _checked_dt(dt: object) -> float:
     if not (math.isfinite(period) and period > 0):
         raise ValueError(
             f"dt must be a positive sampling period, got {dt}; a continuous-time model is first "
-            "discretised (see ssm_analysis.discretization)"
+            "discretized (see ssm_analysis.systems.discretization)"
         )
     return period
 

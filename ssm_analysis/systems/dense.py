@@ -95,6 +95,6 @@ class StateSpace(System):
 
 
 def transform(sys: StateSpace, T: Array, T_inverse: Array) -> StateSpace:
-    """The same input-output behaviour in the state T x: (T A T^{-1}, T B, C T^{-1}, D)."""
+    """The same input-output behavior in the state T x: (T A T^{-1}, T B, C T^{-1}, D)."""
     A = matmul(matmul(T, sys.A), T_inverse)
     return StateSpace(A=A, B=matmul(T, sys.B), C=matmul(sys.C, T_inverse), D=sys.D, dt=sys.dt)

@@ -1,4 +1,4 @@
-"""Recognise a complex diagonal system whose kernel is real: its modes come in conjugate pairs."""
+"""Recognize a complex diagonal system whose kernel is real: its modes come in conjugate pairs."""
 
 import numpy as np
 

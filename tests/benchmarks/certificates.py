@@ -16,8 +16,8 @@ import numpy as np
 from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.certificates import LayerNorm, RMSNorm, verify
 from ssm_analysis.certificates.dense import circle
-from ssm_analysis.families.hippo import hippo
-from tests.families_table import fresh, with_options, with_params
+from ssm_analysis.families.shared.hippo import hippo
+from tests.support.families_table import fresh, with_options, with_params
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "trained_mamba.py"
 

@@ -13,7 +13,7 @@ from ssm_analysis.checkpoint.loading import find_layers
 
 def inspection_of_a_large_checkpoint() -> Job:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the writer is that of the tests
-    from tests.checkpoint_files import write_falcon_mamba
+    from tests.support.checkpoint_files import write_falcon_mamba
 
     folder = Path(tempfile.mkdtemp())
     write_falcon_mamba(folder)

@@ -156,7 +156,7 @@ def balanced_truncation() -> Job:
 
     def bound() -> str:
         found = ssm.balanced_truncation(sys, order=order)
-        return f"error {float(ssm.reduction_error(sys, found.system)):.3g} <= bound {float(found.error_bound):.3g}"
+        return f"error {float(ssm.reduction.reduction_error(sys, found.system)):.3g} <= bound {float(found.error_bound):.3g}"
 
     return Job(
         name="balanced truncation 256 -> 32, 8 x 8",

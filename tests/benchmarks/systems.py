@@ -6,7 +6,7 @@ import control
 import numpy as np
 
 from ssm_analysis import RealDiagonalSSM, StateSpace
-from ssm_analysis.discretization import zero_order_hold
+from ssm_analysis.systems.discretization import zero_order_hold
 
 
 def s4d_lin(channels: int, modes: int = 32, *, seed: int = 0) -> RealDiagonalSSM:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ssm_analysis.checkpoint.containers.trees import DEEPEST, OPTIMISER, left_out
+from ssm_analysis.checkpoint.containers.trees import DEEPEST, OPTIMIZER, left_out
 from ssm_analysis.checkpoint.store import CheckpointError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "params", "net", "network", "weights")
 """Keys under which training programs put the weights, the first that holds tensors wins. Lightning: state_dict; DeepSpeed: module."""
-BOOKKEEPING = OPTIMISER | {"callbacks", "loops", "rng_state", "rng_states", "hyper_parameters", "datamodule_hyper_parameters"}
+BOOKKEEPING = OPTIMIZER | {"callbacks", "loops", "rng_state", "rng_states", "hyper_parameters", "datamodule_hyper_parameters"}
 MOST_LEVELS = 5
 """Wrappers within wrappers."""
 MOST_LOOKED_AT = 10_000

@@ -87,7 +87,7 @@ def dense_tensors(leaves: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
 
     tensors = {name: x for name, x in leaves.items() if is_plain(x)}
     others = [name for name in leaves if name not in tensors]
-    return tensors, left_out("sparse, quantised, without data or of a special class", others)
+    return tensors, left_out("sparse, quantized, without data or of a special class", others)
 
 
 def dtype_name(x: Any) -> str:

@@ -1,7 +1,7 @@
 """Classes that a torch file names and torch does not know, replaced by containers that run nothing.
 
 Training programs pickle their configuration beside the weights (a Hydra configuration, a namespace, a dataclass), and torch then refuses
-the whole file. Here each such name gets a class of ours that keeps what is stored and has no behaviour. Nothing is ever imported.
+the whole file. Here each such name gets a class of ours that keeps what is stored and has no behavior. Nothing is ever imported.
 """
 
 import pickletools

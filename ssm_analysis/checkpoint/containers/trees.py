@@ -12,7 +12,7 @@ MOST_CHARACTERS = 100_000_000
 """Of all names together: 1,000 for each of 100,000 tensors."""
 DEEPEST = 100
 """Levels; models nest a dozen."""
-OPTIMISER = frozenset({
+OPTIMIZER = frozenset({
     "opt_state", "opt_states", "optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict",
     "optim", "optim_state_dict", "scheduler", "lr_scheduler", "lr_schedulers", "scheduler_state_dict", "scaler",
     "grad_scaler", "amp", "amp_state", "amp_scaling_state",
@@ -23,7 +23,7 @@ OPTIMISER = frozenset({
 def flatten(tree: Any, *, is_leaf: Callable[[Any], bool], path: str | Path = "") -> tuple[dict[str, Any], tuple[str, ...]]:
     """Leaves by name, levels joined by "/"; and in words what of the tree was left out.
 
-    States of optimisers are left out where they lie beside "params".
+    States of optimizers are left out where they lie beside "params".
 
     Raises
     ------
@@ -32,7 +32,7 @@ def flatten(tree: Any, *, is_leaf: Callable[[Any], bool], path: str | Path = "")
     """
     leaves: dict[str, Any] = {}
     others: list[str] = []
-    optimisers: list[str] = []
+    optimizers: list[str] = []
     waiting: list[tuple[str, int, Any]] = [("", 0, tree)]
     budget = _Budget(path)
     while waiting:
@@ -44,13 +44,13 @@ def flatten(tree: Any, *, is_leaf: Callable[[Any], bool], path: str | Path = "")
         elif isinstance(node, Mapping | list | tuple):
             budget.spend(len(node), len(name), depth)
             children = node if isinstance(node, Mapping) else {str(i): child for i, child in enumerate(node)}
-            skip = OPTIMISER if "params" in children else frozenset()
+            skip = OPTIMIZER if "params" in children else frozenset()
             named = [(f"{name}/{_text(key)}" if depth else _text(key), key, child) for key, child in children.items()]
-            optimisers += [child_name for child_name, key, _ in named if key in skip]
+            optimizers += [child_name for child_name, key, _ in named if key in skip]
             waiting += reversed([(child_name, depth + 1, child) for child_name, key, child in named if key not in skip])
         elif node is not None:
             others.append(name)
-    return leaves, (*left_out("states of an optimiser", optimisers), *left_out("not tensors", others))
+    return leaves, (*left_out("states of an optimizer", optimizers), *left_out("not tensors", others))
 
 
 def left_out(why: str, names: Iterable[str]) -> tuple[str, ...]:

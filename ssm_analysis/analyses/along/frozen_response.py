@@ -1,0 +1,52 @@
+"""The frequency response of one moment of a time-varying system, kept apart from the gain of the system itself."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Complex, Float
+
+from ssm_analysis.analyses.responses.frequency import frequency_response
+from ssm_analysis.systems import DiagonalLTV
+from ssm_analysis.systems.base import check_system
+from ssm_analysis.xp import Array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrozenResponse:
+    """G_t(e^{i omega}) of the system that would keep the matrices of step t for ever. NOT the gain of the time-varying system.
+
+    A sine does not pass through a time-varying system as a sine, and neither the peak of a frozen response nor the largest of all
+    of them bounds what the system does along its input: `energy_gain` measures that.
+
+    Parameters
+    ----------
+    t
+        The moment.
+    omega
+        Frequencies, rad/token.
+    response
+        The frozen frequency response.
+    """
+
+    t: int
+    omega: Float[Array, " f"]
+    response: Complex[Array, "*batch f p m"]
+
+
+def frozen_response(sys: DiagonalLTV, t: int, omega: Float[Array, " f"]) -> FrozenResponse:
+    """C[t] (e^{i omega} - Lambda[t])^{-1} B[t] + D[t]: `frequency_response` of ``sys.frozen(t)``, labeled as what it is.
+
+    Raises
+    ------
+    IndexError
+        If t is not a step of the system.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.along.frozen_response import frozen_response
+    >>> one = np.ones((2, 1, 1))
+    >>> sys = DiagonalLTV(log_poles=np.log([[0.1], [0.5]]), B=one, C=one, D=0 * one)
+    >>> frozen_response(sys, 1, np.zeros(1)).response[:, 0, 0].round(6)
+    array([2.+0.j])
+    """
+    check_system(sys, DiagonalLTV, "frozen_response")
+    return FrozenResponse(t=t % sys.length, omega=omega, response=frequency_response(sys.frozen(t), omega))

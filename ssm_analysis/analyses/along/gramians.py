@@ -1,0 +1,120 @@
+r"""What the past writes into the state of a time-varying system, what the future reads of it, and what passes through.
+
+At time t, between u[0..t-1] and y[t..L-1], of a window of L tokens:
+
+    P[t] = sum_{s < t} Phi(t, s+1) B[s] B[s]* Phi(t, s+1)*,     P[t+1] = Lambda[t] P[t] Lambda[t]* + B[t] B[t]*,
+    Q[t] = sum_{k >= t} Phi(k, t)* C[k]* C[k] Phi(k, t),        Q[t] = Lambda[t]* Q[t+1] Lambda[t] + C[t]* C[t].
+
+The block T[t:, :t] of the operator maps that past to that future through n states: it is O R with P = R R*, Q = O* O. Its
+singular values are found from n x n factors, and the block itself, (L - t) p x t m, is never formed.
+
+References
+----------
+van der Veen, Dewilde, On low-complexity approximation of matrices, Linear Algebra Appl. 205/206 (1994) 1145-1202 (Hankel
+operators of time-varying systems).
+"""
+
+from collections.abc import Iterator, Sequence
+from numbers import Integral
+
+from jaxtyping import Float, Inexact
+
+from ssm_analysis.analyses.along.transitions import adjoint_system, log_products
+from ssm_analysis.systems import DiagonalLTV
+from ssm_analysis.systems.base import check_system, in_double
+from ssm_analysis.xp import Array, adjoint, array_namespace, matmul
+
+
+def controllability_gramian_at(sys: DiagonalLTV, t: int) -> Inexact[Array, "*batch n n"]:
+    """P[t], 0 <= t <= L: the covariance of the state x[t] that white input u[0..t-1] leaves, from x[0] = 0.
+
+    Of a constant stable system it is `controllability_gramian` but for the input before the window. It always exists.
+
+    Raises
+    ------
+    ValueError
+        If t does not lie in 0..L.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.along.gramians import controllability_gramian_at
+    >>> one = np.ones((2, 1, 1))
+    >>> sys = DiagonalLTV(log_poles=np.log([[0.1], [0.5]]), B=one, C=one, D=one)
+    >>> controllability_gramian_at(sys, 2)
+    array([[1.25]])
+    """
+    check_system(sys, DiagonalLTV, "controllability_gramian_at")
+    sys = in_double(sys)
+    _check_time(sys, t)
+    if t == 0:
+        return 0 * matmul(sys.B[0, ...], adjoint(sys.B[0, ...]))
+    R = _reached(sys, 0, t)
+    return matmul(R, adjoint(R))
+
+
+def observability_gramian_at(sys: DiagonalLTV, t: int) -> Inexact[Array, "*batch n n"]:
+    """Q[t], 0 <= t <= L: x* Q x is the energy of y[t..L-1] from x[t] = x without input; see `controllability_gramian_at`."""
+    check_system(sys, DiagonalLTV, "observability_gramian_at")
+    _check_time(sys, t)
+    return controllability_gramian_at(adjoint_system(sys), sys.length - t)
+
+
+def hsv_at(sys: DiagonalLTV, at: Sequence[int]) -> Float[Array, "q *batch n"]:
+    """sqrt(eig(P[t] Q[t])), decreasing: the singular values of the operator from u[0..t-1] to y[t..L-1] for t in ``at``.
+
+    Zero beyond the smallest of n, t m and (L - t) p. Accurate to rounding of the largest. Gradients need full rank.
+
+    Raises
+    ------
+    ValueError
+        If ``at`` is empty or a time does not lie in 1..L-1, where both past and future are there.
+    """
+    check_system(sys, DiagonalLTV, "hsv_at")
+    sys, times = in_double(sys), checked_times(sys, at)
+    xp, order = sys.xp, sorted(set(times))
+    past = _past_factors(sys, order)
+    future = reversed(list(_past_factors(adjoint_system(sys), [sys.length - t for t in reversed(order)])))
+    found = {}
+    for t, F, G in zip(order, past, future, strict=True):
+        sigma = xp.linalg.svdvals(matmul(adjoint(G), F))
+        missing = xp.zeros_like(sigma[..., :1])
+        found[t] = xp.concat([sigma, *[missing] * (sys.nstates - sigma.shape[-1])], axis=-1)
+    return xp.stack([found[t] for t in times])
+
+
+def checked_times(sys: DiagonalLTV, at: Sequence[int]) -> list[int]:
+    """The times, after checking that each has a past and a future."""
+    times = list(at) if isinstance(at, Sequence) else []
+    if not times or any(not isinstance(t, Integral) or isinstance(t, bool) or not 1 <= t < sys.length for t in times):
+        raise ValueError(f"at must hold times with a past and a future, integers from 1 to {sys.length - 1}, got {at!r}")
+    return [int(t) for t in times]
+
+
+def _past_factors(sys: DiagonalLTV, times: Sequence[int]) -> Iterator[Inexact[Array, "*batch n k"]]:
+    """F with F F* = P[t] and at most n columns, for increasing times."""
+    xp, before, F = sys.xp, 0, None
+    for t in times:
+        new = _reached(sys, before, t)
+        if F is not None:
+            decayed = xp.exp(xp.sum(sys.log_poles[before:t, ...], axis=0))[..., None] * F
+            new = xp.concat([decayed, new], axis=-1)
+        F, before = _compressed(new), t
+        yield F
+
+
+def _reached(sys: DiagonalLTV, start: int, stop: int) -> Inexact[Array, "*batch n k"]:
+    """[Phi(stop, s+1) B[s] for s in start..stop-1]: what these inputs leave in x[stop]."""
+    xp = sys.xp
+    columns = xp.exp(log_products(sys.log_poles[start:stop, ...]))[..., None] * sys.B[start:stop, ...]
+    columns = xp.moveaxis(columns, 0, -2)  # (*batch, n, s, m)
+    return xp.reshape(columns, (*columns.shape[:-2], -1))
+
+
+def _compressed(F: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k2"]:
+    """F times a unitary matrix, with at most n columns."""
+    return F if F.shape[-1] <= F.shape[-2] else adjoint(array_namespace(F).linalg.qr(adjoint(F))[1])
+
+
+def _check_time(sys: DiagonalLTV, t: int) -> None:
+    if not isinstance(t, int) or isinstance(t, bool) or not 0 <= t <= sys.length:
+        raise ValueError(f"t must be an integer from 0 to {sys.length}, the number of tokens, got {t!r}")

@@ -1,0 +1,137 @@
+r"""H2 and H-infinity norms. The Hankel norm stands next to the Hankel singular values, the l1 norm has a file of its own.
+
+Norms belong to the state-space system as it is written: a system with a pole on or outside the unit circle has an
+infinite norm even if no input reaches that pole or no output sees it, as in ``control.norm``.
+"""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+
+from ssm_analysis.analyses.gramians.gramians import KINDS, infinite_where, made_stable
+from ssm_analysis.analyses.gramians.kernel_energy import kernel_energy
+from ssm_analysis.analyses.norms.certified_hinf import peak_bounds
+from ssm_analysis.analyses.norms.peak_search import peak_angle
+from ssm_analysis.analyses.responses.gains import all_modes, flattened, gain
+from ssm_analysis.systems import LTI
+from ssm_analysis.systems.base import check_system, in_double
+from ssm_analysis.xp import Array, device, stop_gradient, to_numpy
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PeakGain:
+    """The highest point of the frequency response.
+
+    Parameters
+    ----------
+    gain
+        sigma_max(G(e^{i omega dt})) there, dimensionless; infinite where the system is not stable.
+    omega
+        Where: rad/token, in (-pi, pi] / dt, and in [0, pi] / dt where the response is symmetric by the form of the system;
+        NaN where the system is not stable. Its gradient is not followed.
+    """
+
+    gain: Float[Array, "*batch"]
+    omega: Float[Array, "*batch"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bounds:
+    """Two numbers between which a norm lies, for certain, as seen from the stored parameters in 64 bits.
+
+    Parameters
+    ----------
+    lower, upper
+        Dimensionless; both infinite where the system is not stable.
+    """
+
+    lower: Float[Array, "*batch"]
+    upper: Float[Array, "*batch"]
+
+
+def h2_norm(sys: LTI) -> Float[Array, "*batch"]:
+    r"""sqrt(trace(C P C* + D D*)), the root of the energy of the kernel; infinite where a system is not stable.
+
+    Same as ``control.norm(sys, 2)`` for a discrete system, for a batch. For diagonal systems it is the Frobenius norm of
+    [C L, D] with P = L L*, so that the small norm of a difference does not drown in the rounding of P. Where it is 0 it has
+    no finite gradient; `h2_norm_squared` has one.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1))
+    >>> sys = DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)  # 1/(z - 0.5)
+    >>> float(h2_norm(sys).round(6))
+    1.154701
+    """
+    check_system(sys, KINDS, "h2_norm")
+    return sys.xp.sqrt(kernel_energy(sys))
+
+
+def hinf_norm(sys: LTI) -> Float[Array, "*batch"]:
+    r"""sup_omega sigma_max(G(e^{i omega dt})), the largest gain of the frequency response; infinite where a system is not stable.
+
+    Same as ``control.norm(sys, "inf")``, for a batch; see `hinf_peak`.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1))
+    >>> sys = DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)  # 1/(z - 0.5)
+    >>> float(hinf_norm(sys).round(6))
+    2.0
+    """
+    check_system(sys, KINDS, "hinf_norm")
+    return _peak(sys).gain
+
+
+def hinf_peak(sys: LTI) -> PeakGain:
+    """The highest point of the frequency response, by a search that follows the poles.
+
+    Same as ``control.linfnorm(sys)``, for a batch. The gain is attained, to rounding, so it is a lower bound of the norm;
+    that no peak was missed is very likely, and proved by `hinf_bounds`. The gradient is that of the gain at the peak
+    (Danskin's theorem).
+    """
+    check_system(sys, KINDS, "hinf_peak")
+    return _peak(sys)
+
+
+def hinf_bounds(sys: LTI, *, rtol: float = 1e-6) -> Bounds:
+    """Certified bounds of the H-infinity norm, by branch and bound over the frequency circle.
+
+    Every upper bound includes a bound of its own rounding. The bounds stay further apart than ``rtol`` where rounding
+    does not allow more (a pole at the distance d from the circle costs about 1e-16 / d), or where a full A is so far
+    from normal that 10^5 arcs per system do not suffice; ``upper`` is infinite where a full A cannot be proved stable.
+
+    Parameters
+    ----------
+    sys
+        A time-invariant system. Diagonal systems are much cheaper than full ones.
+    rtol
+        Wanted relative distance of the two bounds.
+
+    Raises
+    ------
+    ValueError
+        If ``rtol`` is not positive.
+
+    References
+    ----------
+    The bounds are derived in `arc_enclosures`.
+    """
+    check_system(sys, KINDS, "hinf_bounds")
+    if not rtol > 0:
+        raise ValueError(f"rtol must be a positive number, the relative distance of the two bounds, got {rtol}")
+    xp = sys.xp
+    stable, unstable = made_stable(in_double(sys.map(stop_gradient)))
+    flat = flattened(stable)
+    bounds = peak_bounds(flat, to_numpy(peak_angle(flat)), rtol=rtol)
+    lower, upper = (xp.reshape(xp.asarray(x, device=device(sys.B)), sys.batch_shape) for x in bounds)
+    return Bounds(lower=infinite_where(unstable, lower), upper=infinite_where(unstable, upper))
+
+
+def _peak(sys: LTI) -> PeakGain:
+    stable, unstable = made_stable(in_double(sys))
+    theta = peak_angle(stable.map(stop_gradient))
+    height = gain(all_modes(stable), theta[..., None])[..., 0]
+    omega = sys.xp.where(unstable, sys.xp.full_like(theta, math.nan), theta / sys.dt)
+    return PeakGain(gain=infinite_where(unstable, height), omega=omega)

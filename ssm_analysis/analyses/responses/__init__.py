@@ -1,0 +1,1 @@
+"""What comes out of a system: simulation, kernels, step and frequency responses."""

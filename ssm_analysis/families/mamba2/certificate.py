@@ -1,0 +1,107 @@
+r"""Mamba-2 for every input behind a norm: the step is linear in the normalized input, so its range is exact (T3).
+
+    delta = clip(softplus(w_h u + b_h + dt_bias)),   S' = exp(-a delta) S + delta x B^T,   y = S C + D x.
+
+lambda is common to a head, so by T1 every entry of S stays below phi |x_p| |B_n|. x, B and C pass convolution and SiLU: their ranges
+are exact entry by entry.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+from ssm_analysis.certificates.certificate import Quantity
+from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.rounding import Interval, above, counted, exp, softplus
+from ssm_analysis.certificates.search import large_states, slow_inputs
+from ssm_analysis.certificates.selective import Ranges
+from ssm_analysis.certificates.slices import phi_above
+from ssm_analysis.certificates.window import Window, window_of
+from ssm_analysis.families.mamba2.model import ONES, UNLIMITED, _sizes
+
+
+def mamba2_ranges(question: Question) -> Ranges:
+    """All heads together; channels are (heads, headdim)."""
+    p = question.params()
+    width = p["in_proj.weight"].shape[1]
+    sizes = _sizes(
+        p, np.zeros((1, width)), n_groups=question.option("n_groups", 1), d_ssm=question.option("d_ssm", None),
+        D_has_hdim=question.option("D_has_hdim", False),
+    )  # fmt: skip
+    heads, headdim, groups, N, _ = sizes
+    low, high = question.option("time_step_limit", UNLIMITED)
+    scale = float(question.option("delta_scale", 1.0))  # of the clamped step: a and the input are multiplied by it
+    a = exp(Interval.exact(p["A_log"])) * Interval.exact(np.full_like(p["A_log"], scale))
+    pre = _step(question, p, heads)
+    delta = softplus(pre)
+    delta = Interval(np.clip(delta.lo, low, high), np.clip(delta.hi, low, high))
+    rate = np.repeat((a.lo * delta.lo * (1 - 2.0**-50))[:, None], headdim, axis=1)
+    state = np.full((heads, headdim, N), math.inf)
+    output = np.full((heads, headdim), math.inf)
+    slow = large = seen = None
+    if question.inputs is not None:
+        x, B, C = _sizes_behind_silu(question, p, heads, headdim, groups, N)
+        phi = above(phi_above(a, delta.hi) * scale, 2)
+        state = above(phi[:, None, None] * x[:, :, None] * B[:, None, :], 8)
+        norm_BC = np.minimum(np.sum(B * C, axis=1), np.sqrt(np.sum(B**2, axis=1) * np.sum(C**2, axis=1)) * (1 + counted(N + 8)))
+        D = np.broadcast_to(np.reshape(p["D"], (heads, -1)), (heads, headdim))
+        output = above(phi[:, None] * x * norm_BC[:, None] + np.abs(D) * x, N + 16)
+        slow = slow_inputs(question, rate)
+        if question.effort == "witness":
+            large, seen = large_states(question, state)
+    return Ranges(
+        rate=rate,
+        decays=low > 0 or bool(high > 0),
+        state=np.max(state, axis=-1),
+        output=output,
+        slow=slow,
+        large=large,
+        state_seen=seen,
+        theorems={"rate": "T2", "state": "T1"},
+        quantities={"step": Quantity(lower=float(np.min(delta.lo)), upper=float(np.max(delta.hi)), unit="(before delta_scale)")},
+        per_channel={"step, lower": delta.lo, "step, upper": delta.hi},
+        reasons={"sign": "the step is clamped to 0"} if high == 0 else {},
+    )
+
+
+def _step(question: Question, p: dict[str, np.ndarray], heads: int) -> Interval:
+    """r + dt_bias by T3: a row without convolution is a window with the one tap 1."""
+    if question.inputs is None:
+        infinite = np.full(heads, math.inf)
+        return Interval(-infinite, infinite)
+    window = _window(
+        question, p, slice(-heads, None), np.full(heads, question.option("ssm_multipliers", ONES)[4]), np.ones((heads, 1)), p["dt_bias"]
+    )
+    return window.s
+
+
+def _window(
+    question: Question, p: dict[str, np.ndarray], rows: slice, scale: np.ndarray, taps: np.ndarray, conv_bias: np.ndarray
+) -> Window:
+    assert question.inputs is not None
+    weight = p["in_proj.weight"][rows]
+    bias = p["in_proj.bias"][rows] if "in_proj.bias" in p else np.zeros(len(weight))
+    return window_of(
+        weight=weight, bias=bias, taps=taps, conv_bias=conv_bias, inputs=question.inputs, padding="causal",
+        row_scale=scale, in_scale=float(question.option("ssm_in_multiplier", 1.0)),
+    )  # fmt: skip
+
+
+def _sizes_behind_silu(
+    question: Question, p: dict[str, np.ndarray], heads: int, headdim: int, groups: int, N: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """sup |x| (heads, headdim), |B| and |C| (heads, N)."""
+    d, rows = heads * headdim, p["in_proj.weight"].shape[0]
+    multipliers = question.option("ssm_multipliers", ONES)
+    first = rows - heads - d - 2 * groups * N
+    taps = p["conv1d.weight"][:, 0]
+    bias = p.get("conv1d.bias", np.zeros(len(taps)))
+    ends = list(itertools.accumulate((d, groups * N, groups * N), initial=0))
+    out = []
+    for k, (start, end) in enumerate(itertools.pairwise(ends)):
+        scale = np.full(end - start, float(multipliers[1 + k]))
+        out.append(_window(question, p, slice(first + start, first + end), scale, taps[start:end], bias[start:end]).u.size())
+    x, B, C = out
+    B, C = (np.repeat(v.reshape(groups, N), heads // groups, axis=0) for v in (B, C))
+    return x.reshape(heads, headdim), B, C

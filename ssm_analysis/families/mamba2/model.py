@@ -1,0 +1,402 @@
+r"""Mamba-2 (SSD): one decay per head, the same for all states of all its channels.
+
+    (z, x, B, C, r)[k] = W_in u[k],   (x, B, C) <- SiLU(conv(x, B, C)),   delta[k] = softplus(r[k] + dt_bias)   per head,
+    h[k] = exp(delta[k] A) h[k-1] + delta[k] B[k] x[k],   y[k] = C[k] h[k] + D x[k],   A = -exp(A_log).
+
+As in S6 the state is discretized exactly, the input by Euler. The gate SiLU(z), the norm and the output projection that follow
+are not part of the recurrence. Mamba-2 is not one of the six models of arXiv 2403.16899: its features only continue their table.
+
+Glossary
+--------
+d_model           features that enter the mixer
+heads, headdim    each of the heads headdim channels of a head is a system of its own; those of one head have the same A, B, C
+d_ssm             heads headdim, by default expand d_model
+d_state           real states per channel, all with the pole exp(delta A) of their head
+n_groups          groups of heads that share B and C: head j is in group j // (heads / n_groups)
+d_mlp             half the rows of a gated MLP beside the recurrence, where d_ssm is less than expand d_model
+A_log (heads), dt_bias (heads)                           decay rate, and step before softplus
+D (heads), or (d_ssm) with D_has_hdim                    feed-through
+in_proj.weight (2 d_mlp + 2 d_ssm + 2 n_groups d_state + heads, d_model), in_proj.bias      rows: MLP, z, x, B, C, r
+conv1d.weight (d_ssm + 2 n_groups d_state, 1, d_conv), conv1d.bias                          short convolution of x, B, C
+
+The biases of in_proj and conv1d may be missing. What else differs between the models of this family are options:
+
+================  ==========================================================================================
+Mamba-2           time_step_limit (officially dt_limit), D_has_hdim, d_ssm, n_groups (officially ngroups)
+Bamba, Granite 4  n_groups (mamba_n_groups), time_step_limit
+Falcon-H1         the same, and ssm_in_multiplier, ssm_multipliers
+Nemotron-H        n_groups; time_step_limit = (time_step_min, inf): clamped from below alone
+Zamba2            the same, n_groups is its mamba_ngroups
+================  ==========================================================================================
+
+References
+----------
+Dao, Gu, Transformers are SSMs, arXiv 2405.21060, sections 5 to 7; names and defaults as in the official implementation, the
+other models as in Hugging Face transformers.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from ssm_analysis.families.base import Features, Layer, Params, SelectiveFamily, initialized
+from ssm_analysis.families.mamba2.layouts import LAYOUTS
+from ssm_analysis.families.s6.model import initial_step_bias
+from ssm_analysis.families.shared.convolution import depthwise
+from ssm_analysis.families.shared.parameters import (
+    check_choice,
+    check_input,
+    check_interval,
+    check_params,
+    check_positive,
+    check_sizes,
+    generator,
+)
+from ssm_analysis.families.shared.transforms import apply_transform
+from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence
+from ssm_analysis.systems.diagonal import read_before
+from ssm_analysis.systems.discretization import euler_input
+from ssm_analysis.xp import Array, array_namespace, device, double, matmul, to_numpy
+
+SHAPES = {
+    "A_log": "heads",
+    "dt_bias": "heads",
+    "D": "heads",
+    "in_proj.weight": "rows d_model",
+    "in_proj.bias": "rows",
+    "conv1d.weight": "mixed 1 d_conv",
+    "conv1d.bias": "mixed",
+}
+OPTIONAL = ("in_proj.bias", "conv1d.bias")
+A_INITS = ("uniform", "arange")
+HEADDIM = 64
+"""Channels per head, the default of the official implementation."""
+UNLIMITED = (0.0, math.inf)
+ONES = (1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def init(
+    *,
+    d_model: int = 64,
+    d_state: int = 128,
+    expand: int = 2,
+    headdim: int | None = None,
+    n_groups: int = 1,
+    d_conv: int = 4,
+    A_init: str = "uniform",
+    dt_min: float = 1e-3,
+    dt_max: float = 1e-1,
+    seed: int = 0,
+) -> Layer:
+    """A fresh layer.
+
+    Parameters
+    ----------
+    d_model, d_state
+        Features, and real states per channel.
+    expand, headdim
+        There are expand d_model channels, headdim of them in each head; by default 64, or all in one head if they are fewer.
+    n_groups
+        Groups of heads that share B and C.
+    d_conv
+        Width of the convolution.
+    A_init
+        ``uniform``: -A uniform on [1, 16], as the official implementation. ``arange``: -A = 1, ..., heads, as in Hugging
+        Face transformers: the more heads, the faster the last ones forget.
+    dt_min, dt_max
+        Range of the log-uniform initial steps, stored through dt_bias.
+    seed
+        Seed of numpy's default generator.
+    """
+    check_sizes(d_model=d_model, d_state=d_state, expand=expand, n_groups=n_groups, d_conv=d_conv)
+    d_ssm = expand * d_model
+    headdim = min(HEADDIM, d_ssm) if headdim is None else headdim
+    check_sizes(headdim=headdim)
+    if d_ssm % headdim:
+        raise ValueError(f"headdim must divide expand d_model = {d_ssm}, got {headdim}")
+    heads, mixed = d_ssm // headdim, d_ssm + 2 * n_groups * d_state
+    if heads % n_groups:
+        raise ValueError(f"n_groups must divide the number of heads, {heads}, got {n_groups}")
+    check_choice("A_init", A_init, A_INITS)
+    check_interval("dt_min", dt_min, "dt_max", dt_max, inside=(np.finfo(np.float64).tiny, np.inf))
+    rng = generator(seed)
+
+    def linear(shape: tuple[int, ...], fan_in: int) -> np.ndarray:  # torch's default for linear and convolution
+        return rng.uniform(-1, 1, shape) / math.sqrt(fan_in)
+
+    params = {
+        "A_log": np.log(rng.uniform(1, 16, heads) if A_init == "uniform" else np.arange(1, heads + 1.0)),
+        "dt_bias": initial_step_bias(rng, dt_min, dt_max, heads),
+        "D": np.ones(heads),
+        "in_proj.weight": linear((d_ssm + mixed + heads, d_model), d_model),
+        "conv1d.weight": linear((mixed, 1, d_conv), d_conv),
+        "conv1d.bias": linear((mixed,), d_conv),
+    }
+    options = {"n_groups": n_groups, "d_ssm": None, "D_has_hdim": False, "time_step_limit": UNLIMITED}
+    return initialized("mamba2", params, **options, ssm_in_multiplier=1.0, ssm_multipliers=ONES)
+
+
+def along(
+    params: Params,
+    u: Float[Array, "l d_model"],
+    *,
+    n_groups: int = 1,
+    d_ssm: int | None = None,
+    D_has_hdim: bool = False,
+    time_step_limit: Sequence[float] = UNLIMITED,
+    ssm_in_multiplier: float = 1.0,
+    ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0,
+    channels: slice | None = None,
+) -> DiagonalLTV:
+    """The heads x headdim systems of the layer along ``u``: batch shape (heads, headdim), one input and output each.
+
+    The channels of a head share one copy of their matrices, so that the fields take l heads d_state numbers although they have
+    headdim times as many; they stay shared under indexing. `simulate` does write out the states, l headdim d_state numbers for each head:
+    of a large layer one head at a time, ``simulate(sys[j], x[:, j])``.
+
+    Parameters
+    ----------
+    params
+        As in the glossary.
+    u
+        What enters the mixer, behind the norm, from the first token of one document.
+    n_groups
+        Groups of heads that share B and C. The parameters tell only n_groups d_state.
+    d_ssm
+        Channels of the recurrence, where a gated MLP takes part of the rows of in_proj; None: there is no MLP.
+    D_has_hdim
+        Whether D has an entry for each channel instead of each head.
+    time_step_limit
+        The step is clamped to these two numbers behind softplus.
+    ssm_in_multiplier, ssm_multipliers
+        Falcon-H1 multiplies ``u``, and what in_proj makes of it: five numbers for z, x, B, C and r.
+    delta_scale
+        The step is multiplied by this last of all: 1 in the original, below 1 to stretch time (MambaExtend).
+    channels
+        Only these heads, with all their channels.
+    """
+    return _control_form(
+        recurrence(
+            params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
+            ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale, channels=channels,
+        )
+    )  # fmt: skip
+
+
+def windows(
+    params: Params, u: Float[Array, "l d_model"], *, size: int,
+    n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False, time_step_limit: Sequence[float] = UNLIMITED,
+    ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES, delta_scale: float = 1.0,
+) -> Iterator[DiagonalLTV]:  # fmt: skip
+    """`along`, ``size`` heads at a time; what they share is computed once."""
+    chosen = _selection(
+        params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
+        ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale,
+    )  # fmt: skip
+    heads = chosen.delta.shape[1]
+    return (_control_form(chosen.recurrence(slice(start, min(start + size, heads)))) for start in range(0, heads, size))
+
+
+def recurrence(
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
+    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0, channels: slice | None = None,
+) -> DiagonalRecurrence:  # fmt: skip
+    """As `along`, read out after the update as in the paper: what a trainable layer runs."""
+    chosen = _selection(
+        params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
+        ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale,
+    )  # fmt: skip
+    return chosen.recurrence(slice(None) if channels is None else channels)
+
+
+def core_input(
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
+    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0,
+) -> Float[Array, "l heads headdim 1"]:  # fmt: skip
+    """x behind the convolution and SiLU, what drives the recurrence."""
+    sizes = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
+    _checked_limit(time_step_limit)
+    check_positive("delta_scale", delta_scale)
+    return _projected(params, u, sizes, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers)[0][..., None]
+
+
+def reference(
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
+    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
+    delta_scale: float = 1.0,
+) -> Float[np.ndarray, "l heads headdim 1"]:  # fmt: skip
+    """The recurrence, token by token."""
+    heads, headdim, _, N, d_mlp = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
+    limits = _checked_limit(time_step_limit)
+    check_positive("delta_scale", delta_scale)
+    _check_multipliers(ssm_in_multiplier, ssm_multipliers)
+    p = {name: to_numpy(double(v)) for name, v in params.items()}
+    d, L, K = heads * headdim, u.shape[0], p["conv1d.weight"].shape[2]
+    projected = ssm_in_multiplier * to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0)
+    projected = projected[:, 2 * d_mlp :] * np.repeat(ssm_multipliers, [d, d, n_groups * N, n_groups * N, heads])
+    past = np.concatenate([np.zeros((K - 1, len(p["conv1d.weight"]))), projected[:, d:-heads]])
+    h, y = np.zeros((heads, headdim, N)), np.empty((L, heads, headdim, 1))
+    for k in range(L):
+        mixed = np.sum(p["conv1d.weight"][:, 0].T * past[k : k + K], axis=0) + p.get("conv1d.bias", 0.0)
+        x, B, C = np.split(mixed / (1 + np.exp(-mixed)), [d, d + n_groups * N])
+        x, B, C = x.reshape(heads, headdim), *(np.repeat(v.reshape(n_groups, N), heads // n_groups, axis=0) for v in (B, C))
+        delta = delta_scale * np.clip(np.log1p(np.exp(projected[k, -heads:] + p["dt_bias"])), *limits)
+        for j in range(heads):
+            h[j] = np.exp(-delta[j] * np.exp(p["A_log"][j])) * h[j] + delta[j] * np.outer(x[j], B[j])
+            y[k, j, :, 0] = h[j] @ C[j] + p["D"].reshape(heads, -1)[j] * x[j]
+    return y
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """What depends on the input, before it is written out for heads and states."""
+
+    a: Float[Array, " heads"]
+    delta: Float[Array, "l heads"]
+    B: Float[Array, "l groups n"]
+    C: Float[Array, "l groups n"]
+    D: Float[Array, "heads headdim"]
+
+    def recurrence(self, channels: slice) -> DiagonalRecurrence:
+        """The recurrence of some heads."""
+        xp = array_namespace(self.delta)
+        heads, groups = self.delta.shape[1], self.B.shape[1]
+        group = xp.asarray([i * groups // heads for i in range(heads)[channels]], device=device(self.B))
+        B, C = (xp.take(x, group, axis=1)[:, :, None, :] for x in (self.B, self.C))  # the heads of a group share B and C
+        log_poles, B = euler_input(self.a[channels][:, None, None], B[..., None], self.delta[:, channels, None, None])
+        return DiagonalRecurrence(
+            log_poles=xp.broadcast_to(log_poles, B.shape[:-1]), B=B, C=C[..., None, :], D=self.D[channels, :, None, None]
+        )
+
+
+def _selection(
+    params: Params, u: Float[Array, "l d_model"], *, n_groups: int, d_ssm: int | None, D_has_hdim: bool,
+    time_step_limit: Sequence[float], ssm_in_multiplier: float, ssm_multipliers: Sequence[float], delta_scale: float,
+) -> _Selection:  # fmt: skip
+    sizes = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
+    low, high = _checked_limit(time_step_limit)
+    check_positive("delta_scale", delta_scale)
+    xp = array_namespace(*params.values())
+    _, B, C, r = _projected(params, u, sizes, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers)
+    return _Selection(
+        a=-xp.exp(params["A_log"]),
+        delta=delta_scale * xp.clip(apply_transform("softplus", r + params["dt_bias"]), low, high),
+        B=B,
+        C=C,
+        D=xp.broadcast_to(xp.reshape(params["D"], (sizes.heads, -1)), (sizes.heads, sizes.headdim)),
+    )
+
+
+def _control_form(found: DiagonalRecurrence) -> DiagonalLTV:
+    """``found.system()``; the channels of a head share all but D: C Lambda and C B are formed once for all of them."""
+    head = found[:, :1]
+    return DiagonalLTV(
+        log_poles=head.log_poles, B=head.B, C=read_before(head.log_poles, head.C), D=matmul(head.C, head.B) + found.D, dt=found.dt
+    )
+
+
+class _Sizes(NamedTuple):
+    heads: int
+    headdim: int
+    n_groups: int
+    d_state: int
+    d_mlp: int
+
+
+def _sizes(params: Params, u: Array, *, n_groups: int, d_ssm: int | None, D_has_hdim: bool) -> _Sizes:
+    """The sizes of the glossary, after checking that parameters, input and options fit each other."""
+    check_sizes(n_groups=n_groups, **({} if d_ssm is None else {"d_ssm": d_ssm}))
+    known = check_params("mamba2", params, SHAPES | ({"D": "d_ssm"} if D_has_hdim else {}), optional=OPTIONAL)
+    check_input(u, known["d_model"])
+    heads, rows, mixed = known["heads"], known["rows"], known["mixed"]
+    width = rows - mixed - heads if d_ssm is None else d_ssm  # without an MLP all that is neither convolved nor a step is z
+    twice_mlp, twice_states = rows - mixed - heads - width, mixed - width
+    fits = width >= 1 and twice_mlp >= 0 and twice_states >= 1
+    if not fits or width % heads or heads % n_groups or twice_mlp % 2 or twice_states % (2 * n_groups):
+        raise ValueError(
+            "in_proj.weight of family 'mamba2' must have shape (2 d_mlp + 2 d_ssm + 2 n_groups d_state + heads, d_model) and "
+            "conv1d.weight (d_ssm + 2 n_groups d_state, 1, d_conv), where heads divides d_ssm and n_groups divides heads; "
+            f"got {rows} and {mixed} rows with heads = {heads}, n_groups = {n_groups}, d_ssm = {d_ssm}"
+        )
+    if known.get("d_ssm", width) != width:
+        raise ValueError(f"parameter 'D' of family 'mamba2' must have shape (d_ssm) = ({width}), got ({known['d_ssm']})")
+    N = twice_states // (2 * n_groups)
+    return _Sizes(heads=heads, headdim=width // heads, n_groups=n_groups, d_state=N, d_mlp=twice_mlp // 2)
+
+
+def _checked_limit(time_step_limit: Sequence[float]) -> tuple[float, float]:
+    if len(time_step_limit) != 2 or not 0 <= time_step_limit[0] <= time_step_limit[1]:
+        raise ValueError(f"time_step_limit must be two numbers with 0 <= low <= high, got {time_step_limit!r}")
+    return time_step_limit[0], time_step_limit[1]
+
+
+def _check_multipliers(ssm_in_multiplier: float, ssm_multipliers: Sequence[float]) -> None:
+    if len(ssm_multipliers) != 5 or not all(map(math.isfinite, (ssm_in_multiplier, *ssm_multipliers))):
+        raise ValueError(
+            f"ssm_in_multiplier must be a finite number and ssm_multipliers five, for z, x, B, C and r; "
+            f"got {ssm_in_multiplier!r} and {ssm_multipliers!r}"
+        )
+
+
+def _projected(
+    params: Params, u: Array, sizes: _Sizes, *, ssm_in_multiplier: float, ssm_multipliers: Sequence[float]
+) -> tuple[Array, Array, Array, Array]:
+    """x (l, heads, headdim), B and C (l, n_groups, d_state), and r (l, heads), the step before its bias."""
+    _check_multipliers(ssm_in_multiplier, ssm_multipliers)
+    xp = array_namespace(*params.values())
+    heads, headdim, groups, N, d_mlp = sizes
+    d, behind_z = heads * headdim, 2 * d_mlp + heads * headdim
+    projected = xp.matmul(ssm_in_multiplier * u, xp.matrix_transpose(params["in_proj.weight"][behind_z:, :]))
+    if "in_proj.bias" in params:
+        projected = projected + params["in_proj.bias"][behind_z:]
+    parts = _split(projected, d, groups * N, groups * N, heads)
+    x, B, C, r = (factor * v for factor, v in zip(ssm_multipliers[1:], parts, strict=True))
+    mixed = depthwise(xp.concat([x, B, C], axis=1), params["conv1d.weight"][:, 0, :], params.get("conv1d.bias"))
+    x, B, C = _split(mixed * apply_transform("sigmoid", mixed), d, groups * N, groups * N)
+    return xp.reshape(x, (-1, heads, headdim)), xp.reshape(B, (-1, groups, N)), xp.reshape(C, (-1, groups, N)), r
+
+
+def _split(x: Float[Array, "l width"], *widths: int) -> list[Array]:
+    """Consecutive columns."""
+    ends = list(itertools.accumulate(widths))
+    return [x[:, end - width : end] for width, end in zip(widths, ends, strict=True)]
+
+
+def at_bias(
+    params: Params, *, time_step_limit: Sequence[float] = UNLIMITED, delta_scale: float = 1.0, **options: object
+) -> Float[Array, "heads 1"]:
+    """delta A with the step softplus(dt_bias) of each head; all states of its channels share it."""
+    xp, (low, high) = array_namespace(*params.values()), _checked_limit(time_step_limit)
+    delta = delta_scale * xp.clip(apply_transform("softplus", params["dt_bias"]), low, high)
+    return (-xp.exp(params["A_log"]) * delta)[:, None]
+
+
+FAMILY = SelectiveFamily(
+    name="mamba2",
+    title="Mamba-2 (SSD)",
+    paper="arXiv 2405.21060",
+    features=Features(
+        dynamics="LTV: step, B, C depend on the input",
+        channels="one system per channel, step and pole shared by a head, B and C by a group of heads",
+        parametrization="real scalar per head, -exp(A_log)",
+        discretization="zero-order hold for A, Euler for B",
+        structure="scalar times identity",
+        initialization="-A uniform on [1, 16]; steps log-uniform in [1e-3, 1e-1], through the bias",
+        implementation="matrix products in chunks (SSD)",
+    ),
+    init=init,
+    along=along,
+    windows=windows,
+    core_input=core_input,
+    reference=reference,
+    at_bias=at_bias,
+    layouts=LAYOUTS,
+)

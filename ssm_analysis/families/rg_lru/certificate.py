@@ -1,0 +1,107 @@
+r"""RG-LRU for every bounded input: both gates and x are linear in the window of inputs, so their ranges are exact (T3).
+
+    a = exp(-c sigmoid(gate) softplus(a_param)),   h' = a h + sqrt(1 - a^2 + eps) i x.
+
+With a <= a_max < 1: |h| <= sup |i x| sqrt((1 + a_max)/(1 - a_max)) by convex combinations, and |h_T| <= sup |i x| sqrt(T) for any gates.
+"""
+
+import math
+
+import numpy as np
+
+from ssm_analysis.certificates.certificate import Quantity
+from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.rounding import Interval, above, counted, row_norms, sigmoid, softplus
+from ssm_analysis.certificates.search import large_states, slow_inputs
+from ssm_analysis.certificates.selective import Ranges
+from ssm_analysis.certificates.window import Window, window_of
+
+
+def rg_lru_ranges(question: Question) -> Ranges:
+    """All channels; each has one state."""
+    p = question.params()
+    c, eps = float(question.option("c", 8.0)), float(question.option("epsilon", 0.0))
+    W = p["a_param"].shape[0]
+    full = Interval.exact(np.full(W, abs(c))) * softplus(Interval.exact(p["a_param"]))  # -log a with the gate open
+    unknown = np.full(W, math.inf)
+    gate, u = Interval(-unknown, unknown), unknown
+    if question.inputs is not None:
+        window = _window(question, p)
+        gate = _gate(window, p["a_gate.w"], p["a_gate.b"])
+        admits = sigmoid(_gate(window, p["input_gate.w"], p["input_gate.b"]))
+        u = above(window.s.size() * admits.hi, 4)
+    opened = sigmoid(gate)
+    rate = np.maximum(full.lo * opened.lo * (1 - 2.0**-50), 0.0)
+    state = _state(u, rate, eps)
+    slow = large = seen = None
+    if question.inputs is not None and c > 0:
+        slow = slow_inputs(question, rate)
+        if question.effort == "witness":
+            large, seen = large_states(question, state[:, None])
+    return Ranges(
+        rate=rate if c > 0 else np.zeros(W),
+        decays=c > 0,
+        state=state if c > 0 else unknown,
+        output=state if c > 0 else unknown,
+        root=above(u * 1.0, 2) if eps == 0 and c > 0 else None,
+        slow=slow,
+        large=large,
+        state_seen=seen,
+        theorems={"rate": "T2", "state": "RG-LRU energy"},
+        quantities={"gate": Quantity(lower=float(np.min(opened.lo)), upper=float(np.max(opened.hi)), unit="(dimensionless)")},
+        per_channel={"recurrence gate, lower": opened.lo, "gated input, upper": u},
+        reasons=_reasons(question, c, rate),
+    )
+
+
+def _reasons(question: Question, c: float, rate: np.ndarray) -> dict[str, str]:
+    if c <= 0:
+        return dict.fromkeys(("rate", "state", "sign"), f"c = {c} is not positive, so log a is not negative")
+    if question.inputs is not None and np.min(rate) <= 0:
+        return {"state": "the gate can close so far that the bound of a underflows to 1"}
+    return {}
+
+
+def _state(u: np.ndarray, rate: np.ndarray, eps: float) -> np.ndarray:
+    """u sqrt(1 - a^2 + eps) / (1 - a), largest at a_max; and u itself for the first token, which enters with gain 1.
+
+    1 - a = 1 - e^-r >= r / (1 + r), and >= r - r^2/2; (1 + a)/(1 - a) = 2/(1 - a) - 1.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        margin = np.maximum(rate / (1 + rate), rate * (1 - rate / 2)) * (1 - 2.0**-48)
+        gain = np.sqrt((2 / margin - 1) * (1 + 2.0**-48) + eps / margin**2 * (1 + 2.0**-48))
+        found = above(u * np.maximum(gain, 1.0), 8)
+    return np.where(np.isfinite(found), found, math.inf)
+
+
+def _window(question: Question, p: dict[str, np.ndarray]) -> Window:
+    """x of the recurrence: the input itself, or conv(linear_x(u))."""
+    assert question.inputs is not None
+    W = p["a_param"].shape[0]
+    if "linear_x.weight" not in p:
+        one = np.ones((W, 1))
+        return window_of(weight=np.eye(W), bias=np.zeros(W), taps=one, conv_bias=np.zeros(W), inputs=question.inputs, padding="causal")
+    return window_of(
+        weight=p["linear_x.weight"], bias=p["linear_x.bias"], taps=p["conv_1d.w"].T, conv_bias=p["conv_1d.b"],
+        inputs=question.inputs, padding="causal",
+    )  # fmt: skip
+
+
+def _gate(window: Window, w: np.ndarray, b: np.ndarray) -> Interval:
+    """x_block @ w + b: block by block r sum_j ||(w^T k_j) W||, and the center for each set of taps."""
+    heads, block, _ = w.shape
+    low, high = [], []
+    for i in range(heads):
+        part, M = window.part(slice(i * block, (i + 1) * block)), w[i].T
+        size, reach = np.abs(M), np.zeros(block)
+        for k in part.taps.T:
+            weighted = size @ (np.abs(k) * part.norms)
+            reach = reach + row_norms((M * k) @ part.W) + (part.relative + 2 * counted(block + 8)) * weighted * (1 + 2.0**-20)
+        reach = above(reach * part.radius, 16)
+        middle = (part.centers.lo + part.centers.hi) / 2
+        spread = above((part.centers.hi - part.centers.lo) / 2 + np.abs(middle) * 2.0**-52, 4)
+        radius = above(counted(block + 6) * (np.abs(middle) @ size.T + np.abs(b[i])) + spread @ size.T, block + 8)
+        center = Interval.ball(middle @ M.T + b[i], above(radius + reach, 4))
+        low.append(np.min(center.lo, axis=0))
+        high.append(np.max(center.hi, axis=0))
+    return Interval(np.concatenate(low), np.concatenate(high))

@@ -1,0 +1,327 @@
+r"""S4: one system per feature, its state matrix diagonal minus low rank (DPLR).
+
+    x' = A x + B u,   y = C x + D u,   A = Lambda - sum_r P_r P_r^*,      Lambda = -f(A_real) - i g(A_imag)
+
+in d_state = 2 n complex coordinates that come in conjugate pairs: [Lambda, conj Lambda] on the diagonal, [P, conj P],
+[B, conj B] and [C, conj C]. One of each pair is stored. The low-rank term couples the pairs, so A is not the block diagonal
+of its halves. Discretized by the bilinear rule with the step delta,
+
+    h[k] = A_d h[k-1] + B_d u[k],   A_d = (I - delta A/2)^{-1} (I + delta A/2),   B_d = (I - delta A/2)^{-1} delta B.
+
+Glossary
+--------
+H  d_model, features; each has a system of its own
+n  pairs of states, d_state / 2
+S  n_ssm, copies of (A, B); feature h uses copy h mod S
+r  rank of the low-rank part
+inv_dt (H, 1) or (H, n)         step before its transform: delta = e^inv_dt with dt_transform="exp"
+A_real (S, n), A_imag (S, n)    before their transforms; note the minus signs above
+P (r, S, n), Q (r, S, n)        low-rank part; Q in the place of the conjugate P where it is present: A = Lambda - sum_r P_r Q_r^*
+B (S, n), C (channels, H, n)    input and output weights; C itself, not the C (I - A_d^L) that checkpoints may hold
+D (channels, H)                 feed-through
+
+P, Q, B and C are complex. Steps of one's own for each state, inv_dt (H, n), multiply the rows of A and B: delta A = diag(delta) A.
+Two more things differ between implementations and are options: conj_sym=False for those that store all modes and take the real
+part, y = Re(C x) + D u with A = Lambda - P P^* as it stands (annotated-s4); strictly_causal for the reverse half of bidirectional
+layers, y[k] = C h[k-1].
+
+References
+----------
+Gu, Goel, Re, Efficiently Modeling Long Sequences with Structured State Spaces, arXiv 2111.00396; Goel, Gu, Donahue, Re,
+It's Raw!, arXiv 2202.09729, for P P^* in the place of P Q^*, which keeps A stable. Names and options as in version 4 of the
+official implementation.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
+from ssm_analysis.families.base import Features, Layer, Params, TimeInvariantFamily, initialized
+from ssm_analysis.families.s4.layouts import LAYOUTS
+from ssm_analysis.families.s4.spectrum import CLAMP, ideal_spectrum, measure_of, stored_spectrum
+from ssm_analysis.families.shared.hippo import check_measure, hippo, normal_part
+from ssm_analysis.families.shared.parameters import (
+    check_input,
+    check_interval,
+    check_params,
+    check_sizes,
+    complex_normal,
+    generator,
+    log_uniform,
+)
+from ssm_analysis.families.shared.transforms import apply_transform, tile_copies
+from ssm_analysis.systems import StateSpace
+from ssm_analysis.xp import Array, array_namespace, conj, diag, double, eye, imag, real, to_numpy
+
+SHAPES = {
+    "inv_dt": "H k",
+    "A_real": "S n",
+    "A_imag": "S n",
+    "P": "r S n",
+    "Q": "r S n",
+    "B": "S n",
+    "C": "channels H n",
+    "D": "channels H",
+}
+OPTIONAL = ("Q",)
+
+
+def init(
+    *,
+    d_model: int = 64,
+    d_state: int = 64,
+    measure: str = "legs",
+    rank: int | None = None,
+    dt_min: float = 1e-3,
+    dt_max: float = 1e-1,
+    n_ssm: int = 1,
+    channels: int = 1,
+    b_clip: float | None = 2.0,
+    seed: int = 0,
+) -> Layer:
+    """A fresh layer.
+
+    Parameters
+    ----------
+    d_model, d_state
+        H, and the number of states of each system, even. 64 states as in the official implementation.
+    measure
+        The HiPPO matrix: ``legs`` (the paper's), ``legt`` or ``fout``.
+    rank
+        Number of columns of P; by default what the measure needs, 1 or (legt) 2. Further columns are 0, as upstream.
+    dt_min, dt_max
+        Range of the log-uniform steps, one per feature; upstream's, for Path-X they use 1e-4 to 1e-1.
+    n_ssm, channels
+        Copies of (A, B), a divisor of d_model (1 in upstream's configuration, d_model in its code); outputs of each system.
+    b_clip
+        Bound on |Im V^* B|, V the eigenvectors of the normal part: upstream clips since version 4, so that (A, B) is no
+        longer HiPPO's. None for HiPPO's.
+    seed
+        Seed of numpy's default generator.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+    check_sizes(d_model=d_model, d_state=d_state, n_ssm=n_ssm, channels=channels)
+    check_measure(measure, d_state)
+    check_interval("dt_min", dt_min, "dt_max", dt_max, inside=(np.finfo(np.float64).tiny, np.inf))
+    if d_model % n_ssm:
+        raise ValueError(f"n_ssm must divide d_model = {d_model}, got {n_ssm}")
+    if b_clip is not None and not b_clip > 0:
+        raise ValueError(f"b_clip must be positive, or None for no clipping, got {b_clip}")
+    rng, n = generator(seed), d_state // 2
+    params = {
+        "inv_dt": log_uniform(rng, dt_min, dt_max, (d_model, 1)),
+        **_dplr(measure, d_state, n_ssm, rank=rank, b_clip=math.inf if b_clip is None else b_clip),
+        "C": complex_normal(rng, (channels, d_model, n)),
+        "D": rng.standard_normal((channels, d_model)),
+    }
+    return initialized("s4", params, dt_transform="exp", real_transform="exp", imag_transform="none")
+
+
+def _dplr(measure: str, N: int, n_ssm: int, *, rank: int | None, b_clip: float) -> dict[str, np.ndarray]:
+    """A_real, A_imag, P and B of all copies: HiPPO in the coordinates in which its normal part is diagonal."""
+    _, B, P = hippo(measure, N)
+    needed = P.shape[1]
+    if rank is not None and rank < needed:
+        raise ValueError(f"rank must be at least {needed} for measure {measure!r}, got {rank}")
+    lam, V = normal_part(measure, N)
+    P = np.pad(np.conj(V.T) @ P, ((0, 0), (0, (rank or needed) - needed))).T
+    B = np.conj(V.T) @ B
+    B = np.real(B) + 1j * np.clip(np.imag(B), -b_clip, b_clip)
+    rate, frequency = np.maximum(-np.real(lam), CLAMP), np.maximum(-np.imag(lam), CLAMP)
+    modes = {name: np.tile(x, (n_ssm, 1)) for name, x in (("A_real", np.log(rate)), ("A_imag", frequency), ("B", B))}
+    return {**modes, "P": np.tile(P[:, None, :], (1, n_ssm, 1))}
+
+
+def system(
+    params: Params,
+    *,
+    dt_transform: str = "exp",
+    real_transform: str = "exp",
+    imag_transform: str = "none",
+    conj_sym: bool = True,
+    strictly_causal: bool = False,
+) -> StateSpace:
+    """The layer as H systems with one input and real matrices: batch shape (H,), p = channels.
+
+    The state is sqrt(2) [Re x; Im x]: a unitary change of coordinates from [x; conj x], so no norm and no eigenvector condition
+    number changes. (Without conj_sym it is [Re x; Im x].)
+
+    Parameters
+    ----------
+    params
+        As in the glossary.
+    dt_transform, real_transform, imag_transform
+        ``exp``, ``softplus``, ``relu``, ``sigmoid`` or ``none``: what turns inv_dt, A_real, A_imag into delta, -Re Lambda, -Im Lambda.
+    conj_sym
+        Whether the conjugate of every mode is meant too.
+    strictly_causal
+        Whether the output at a token leaves out the input at that token.
+
+    Raises
+    ------
+    KeyError
+        If a parameter is missing or unknown.
+    ValueError
+        If a shape does not fit or a transform is unknown.
+    """
+    H = _checked(params)["H"]
+    xp = array_namespace(*params.values())
+    rate, frequency = apply_transform(real_transform, params["A_real"]), apply_transform(imag_transform, params["A_imag"])
+    P, Q = params["P"], params.get("Q", params["P"])
+    A = xp.concat([xp.concat([-diag(rate), diag(frequency)], axis=-1), xp.concat([-diag(frequency), -diag(rate)], axis=-1)], axis=-2)
+    A = A - xp.sum(_outer(P, Q) if conj_sym else _realified(P[..., :, None] * conj(Q)[..., None, :]), axis=0)
+    root = math.sqrt(2) if conj_sym else 1.0
+    delta = apply_transform(dt_transform, params["inv_dt"])
+    delta = xp.concat([delta, delta], axis=-1)[..., None] if delta.shape[-1] > 1 else delta[..., None]
+    half, one = delta * tile_copies(A, H) / 2, eye(A.shape[-1], like=A)
+    B = root * xp.concat([real(params["B"]), imag(params["B"])], axis=-1)
+    solved = xp.linalg.solve(one - half, xp.concat([one + half, delta * tile_copies(B, H)[..., None]], axis=-1))
+    C = xp.moveaxis(params["C"], 0, 1)
+    C, D = root * xp.concat([real(C), -imag(C)], axis=-1), xp.matrix_transpose(params["D"])[..., None]
+    build = StateSpace if strictly_causal else StateSpace.from_recurrence
+    return build(A=solved[..., : A.shape[-1]], B=solved[..., A.shape[-1] :], C=C, D=D)
+
+
+def _outer(P: Array, Q: Array) -> Array:
+    """2 [Re P; Im P] [Re Q; Im Q]^T, what [P; conj P] [Q; conj Q]^* is in the coordinates sqrt(2) [Re x; Im x]."""
+    xp = array_namespace(P)
+    left, right = (xp.concat([real(x), imag(x)], axis=-1) for x in (P, Q))
+    return 2 * left[..., :, None] * right[..., None, :]
+
+
+def _realified(M: Array) -> Array:
+    """[[Re M, -Im M], [Im M, Re M]], the action of M on [Re x; Im x]."""
+    xp, re, im = array_namespace(M), real(M), imag(M)
+    return xp.concat([xp.concat([re, -im], axis=-1), xp.concat([im, re], axis=-1)], axis=-2)
+
+
+def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h 1"]:
+    """One feature for each system; the options do not matter."""
+    check_input(u, _checked(params)["H"])
+    return u[..., None]
+
+
+def reference(
+    params: Params,
+    u: Float[Array, "l h"],
+    *,
+    dt_transform: str = "exp",
+    real_transform: str = "exp",
+    imag_transform: str = "none",
+    conj_sym: bool = True,
+    strictly_causal: bool = False,
+) -> Float[np.ndarray, "l h channels"]:
+    """The recurrence in the complex coordinates, feature by feature and step by step."""
+    check_input(u, _checked(params)["H"])
+    p, u = {name: to_numpy(double(x)) for name, x in params.items()}, to_numpy(u)
+    lam = -apply_transform(real_transform, p["A_real"]) - 1j * apply_transform(imag_transform, p["A_imag"])
+    delta = apply_transform(dt_transform, p["inv_dt"])
+    all_modes = _with_conjugates if conj_sym else np.asarray
+    L, H, S = u.shape[0], u.shape[1], len(lam)
+    y = np.empty((L, H, len(p["D"])))
+    for h in range(H):
+        A = np.diag(all_modes(lam[h % S]))
+        for P, Q in zip(all_modes(p["P"][:, h % S]), all_modes(p.get("Q", p["P"])[:, h % S]), strict=True):
+            A = A - np.outer(P, np.conj(Q))
+        step, one = np.diag(np.resize(delta[h], len(A))), np.eye(len(A))
+        inverse = np.linalg.inv(one - step @ A / 2)
+        A_d, B_d = inverse @ (one + step @ A / 2), inverse @ step @ all_modes(p["B"][h % S])
+        C, x = all_modes(p["C"][:, h]), np.zeros(len(A), dtype=np.complex128)
+        for k in range(L):
+            before, x = x, A_d @ x + B_d * u[k, h]
+            y[k, h] = (C @ (before if strictly_causal else x)).real + p["D"][:, h] * u[k, h]
+    return y
+
+
+def spectrum(
+    params: Params,
+    *,
+    dt_transform: str = "exp",
+    real_transform: str = "exp",
+    imag_transform: str = "none",
+    conj_sym: bool = True,
+    strictly_causal: bool = False,
+) -> Spectrum:
+    """The eigenvalues of A_d for each of the H features: of the matrix that the parameters store, in extended precision.
+
+    There are 2n of them, or n without conj_sym, where the real matrices of `system` have their conjugates too. The parameters
+    are taken as exact numbers. One eigenvalue problem for each different copy of A (for each feature where inv_dt is (H, n)), each
+    about 1.3 s with 64 states and eight times that for twice as many. The condition number is infinite where eigenvalues are
+    multiple.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As `system`; and a ValueError if A is defective or the discrete matrix does not exist.
+    """
+    _checked(params)
+    transforms = {"dt_transform": dt_transform, "real_transform": real_transform, "imag_transform": imag_transform}
+    return stored_spectrum(params, **transforms, conj_sym=conj_sym)
+
+
+def initial_spectrum(
+    params: Params,
+    *,
+    dt_transform: str = "exp",
+    real_transform: str = "exp",
+    imag_transform: str = "none",
+    conj_sym: bool = True,
+    strictly_causal: bool = False,
+) -> Spectrum:
+    """The same of the HiPPO matrix that fresh parameters mean, without the rounding of its two parts; see `ideal_spectrum`.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As `system`; and a ValueError if the parameters are not those of a fresh layer with one step per feature.
+    """
+    if _checked(params)["k"] > 1:
+        raise ValueError("with one step for each state, inv_dt (H, n), the discrete matrix is not that of a HiPPO matrix; use spectrum()")
+    if not conj_sym or "Q" in params:
+        raise ValueError("the ideal matrix is known of layers that store P and one mode of each conjugate pair; use spectrum()")
+    measure = measure_of(params, real_transform=real_transform, imag_transform=imag_transform)
+    delta = to_numpy(apply_transform(dt_transform, params["inv_dt"]))[:, 0]
+    return ideal_spectrum(measure, 2 * params["A_real"].shape[1], delta)
+
+
+def _checked(params: Params) -> dict[str, int]:
+    """The sizes of the glossary."""
+    sizes = check_params("s4", params, SHAPES, optional=OPTIONAL)
+    if sizes["k"] not in (1, sizes["n"]):
+        raise ValueError(f"inv_dt must have shape (H, 1) or (H, n) with n = {sizes['n']}, got {tuple(params['inv_dt'].shape)}")
+    if sizes["H"] % sizes["S"]:
+        raise ValueError(f"the number of copies S must divide the number of features H = {sizes['H']}, got {sizes['S']}")
+    return sizes
+
+
+def _with_conjugates(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, np.conj(x)], axis=-1)
+
+
+FAMILY = TimeInvariantFamily(
+    name="s4",
+    title="S4",
+    paper="arXiv 2111.00396",
+    features=Features(
+        dynamics="LTI",
+        channels="SISO, one copy per feature",
+        parametrization="diagonal minus low rank, Re Lambda = -exp(.)",
+        discretization="bilinear",
+        structure="DPLR (diagonal minus low rank)",
+        initialization="HiPPO-LegS; steps log-uniform in [1e-3, 1e-1]",
+        implementation="FFT convolution, Cauchy kernel",
+    ),
+    init=init,
+    system=system,
+    core_input=core_input,
+    reference=reference,
+    spectrum=spectrum,
+    initial_spectrum=initial_spectrum,
+    layouts=LAYOUTS,
+)

@@ -1,0 +1,226 @@
+r"""The eigenvalues of S4, of two different matrices, each as exactly as it can be known.
+
+The *stored* matrix Lambda - P P^* is what a layer computes with. The *ideal* matrix is the HiPPO matrix that its initialization
+means. With 64 states they share few eigenvalues: those of HiPPO-LegS are -1, ..., -64, and rounding its diagonal and low-rank parts
+to double precision moves them as far as -120 and 50 off the real axis, because eigenvectors with a condition number of 1e47 amplify
+the rounding. Both matrices have the same kernel to 13 digits; the spectrum of neither can be had from a float64 eigenvalue routine.
+So: say which matrix, and how ill-conditioned it is.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
+from ssm_analysis.analyses.spectrum.extended_precision import EnclosedEigenvalues, bilinear_log_pole, enclose_eigenvalues, nearest
+from ssm_analysis.families.base import Params
+from ssm_analysis.families.shared.hippo import MEASURES, check_measure, exact_entries, hippo, normal_part
+from ssm_analysis.families.shared.transforms import apply_transform, exact_transform
+from ssm_analysis.xp import array_namespace, device, double, to_numpy
+
+if TYPE_CHECKING:
+    import flint
+
+TITLES = {"legs": "HiPPO-LegS", "legt": "HiPPO-LegT", "fout": "HiPPO-FouT"}
+CLAMP = 1e-4
+"""The official implementation clamps -Re and -Im of Lambda to this from below at initialization (``inv_transform``)."""
+
+
+def stored_spectrum(params: Params, *, dt_transform: str, real_transform: str, imag_transform: str, conj_sym: bool) -> Spectrum:
+    """Of the bilinear discretization of Lambda - P Q^* (P for Q where there is none), the parameters taken as exact; see `s4.spectrum`."""
+    p = {name: to_numpy(double(x)) for name, x in params.items()}
+    (H, k), S = p["inv_dt"].shape, p["A_real"].shape[0]
+    matrix = _stored_matrix if conj_sym else _complex_matrix
+    known: dict[bytes, EnclosedEigenvalues] = {}
+    eigenvalues: list[EnclosedEigenvalues] = []
+    for h in range(H):
+        low_rank = (p["P"][:, h % S], p.get("Q", p["P"])[:, h % S])
+        rows = (p["A_real"][h % S], p["A_imag"][h % S], *low_rank, p["inv_dt"][h] if k > 1 else np.ones(0))
+        key = b"".join(row.tobytes() for row in rows)
+        if key not in known:
+            known[key] = enclose_eigenvalues(functools.partial(matrix, *rows, dt_transform, real_transform, imag_transform))
+        eigenvalues.append(known[key])
+    steps: list[Callable[[], flint.arb]] = [
+        functools.partial(exact_transform, dt_transform, float(step)) if k == 1 else functools.partial(exact_transform, "none", 1.0)
+        for step in p["inv_dt"][:, 0]
+    ]
+    bits = max(found.bits for found in known.values())
+    return _discrete(eigenvalues, steps, matrix=f"stored Lambda - P {'Q' if 'Q' in p else 'P'}*, {bits} bits", like=params)
+
+
+def ideal_spectrum(measure: str, d_state: int, delta: float | Float[np.ndarray, "*batch"]) -> Spectrum:
+    """Of the bilinear discretization of a HiPPO matrix: LegS exactly -1, ..., -N, the others from exactly defined entries.
+
+    Parameters
+    ----------
+    measure
+        ``legs``, ``legt`` or ``fout``.
+    d_state
+        N.
+    delta
+        One step, or one for each system.
+
+    Raises
+    ------
+    ValueError
+        If the measure is unknown, N is not even and positive, or a step is not positive.
+
+    Examples
+    --------
+    >>> from ssm_analysis.families.s4.spectrum import ideal_spectrum
+    >>> found = ideal_spectrum("legs", 4, 0.1)
+    >>> np.exp(found.log_poles).real  # (1 - k/20) / (1 + k/20)
+    array([0.9047619 , 0.81818182, 0.73913043, 0.66666667])
+    """
+    check_measure(measure, d_state)
+    steps = np.asarray(delta, dtype=np.float64)
+    if not np.all(np.isfinite(steps) & (steps > 0)):
+        raise ValueError(f"delta must be a positive step, or an array of them, got {delta}")
+    found = _ideal_eigenvalues(measure, d_state)
+    balls = [functools.partial(exact_transform, "none", step) for step in steps.reshape(-1).tolist()]
+    flat = _discrete([found] * len(balls), balls, matrix=f"ideal {TITLES[measure]}", like={"delta": steps})
+    return Spectrum(
+        log_poles=flat.log_poles.reshape(*steps.shape, d_state),
+        condition=flat.condition.reshape(steps.shape),
+        error=flat.error,
+        matrix=flat.matrix,
+        one_of_each_pair=False,
+    )
+
+
+def measure_of(params: Params, *, real_transform: str, imag_transform: str) -> str:
+    """The HiPPO measure that the parameters are a fresh initialization of.
+
+    Raises
+    ------
+    ValueError
+        If they are none, for instance because they were trained.
+    """
+    rate, frequency = (to_numpy(apply_transform(t, params[name])) for t, name in ((real_transform, "A_real"), (imag_transform, "A_imag")))
+    power = np.sum(np.abs(to_numpy(params["P"])) ** 2, axis=0)
+    found = np.stack([rate, frequency, power], axis=-1).astype(np.float64)  # (S, n, 3): what the phase of a mode leaves alone
+    for measure in MEASURES:
+        lam, V = normal_part(measure, 2 * rate.shape[1])
+        P = np.conj(V.T) @ hippo(measure, 2 * rate.shape[1])[2]
+        wanted = np.stack([np.maximum(-np.real(lam), CLAMP), np.maximum(-np.imag(lam), CLAMP), np.sum(np.abs(P) ** 2, axis=-1)], axis=-1)
+        order, own = np.argsort(wanted[:, 1]), np.argsort(found[..., 1], axis=-1)
+        if np.allclose(np.take_along_axis(found, own[..., None], axis=1), wanted[order], rtol=1e-4, atol=1e-6):
+            return measure
+    raise ValueError(
+        f"the parameters are not a fresh initialization of {', '.join(MEASURES)}, so there is no ideal matrix that they mean; "
+        "spectrum() gives the eigenvalues of the matrix that they store"
+    )
+
+
+def _discrete(
+    eigenvalues: Sequence[EnclosedEigenvalues], steps: "Sequence[Callable[[], flint.arb]]", *, matrix: str, like: Params
+) -> Spectrum:
+    """One row for each system, in the library of the parameters. All eigenvalues are those of real matrices."""
+    rows, errors = [], []
+    for found, step in zip(eigenvalues, steps, strict=True):
+        row, error = _log_poles(found, step)
+        rows.append(row)
+        errors.append(error)
+    xp, like_array = array_namespace(*like.values()), next(iter(like.values()))
+
+    def back(x: np.ndarray) -> object:
+        return xp.asarray(x, device=device(like_array))
+
+    return Spectrum(
+        log_poles=back(np.asarray(rows)),
+        condition=back(np.asarray([found.condition for found in eigenvalues])),
+        error=max(errors),
+        matrix=matrix,
+        one_of_each_pair=False,
+    )
+
+
+def _log_poles(found: EnclosedEigenvalues, step: "Callable[[], flint.arb]") -> tuple[list[complex], float]:
+    """Rounded log-poles, and a bound |e^error - 1| on the relative error of the poles."""
+    import flint
+
+    out, error = [], 0.0
+    with flint.ctx.workprec(found.bits):
+        delta = step()
+        for ball in found.balls:
+            log_pole = bilinear_log_pole(ball, delta)
+            if log_pole is None:
+                out.append(complex(-math.inf, 0.0))
+                continue
+            out.append(nearest(log_pole))
+            error = max(error, float((log_pole - flint.acb(out[-1])).abs_upper()))
+    return out, math.expm1(error)
+
+
+def _stored_matrix(
+    A_real: np.ndarray, A_imag: np.ndarray, P: np.ndarray, Q: np.ndarray, inv_dt: np.ndarray, *transforms: str
+) -> "flint.arb_mat":
+    """[[Re L, -Im L], [Im L, Re L]] - 2 sum_r [Re P_r; Im P_r] [Re Q_r; Im Q_r]^T, scaled row by row where each state has its own step."""
+    import flint
+
+    n, (rate, frequency, scale) = len(A_real), _diagonal(A_real, A_imag, inv_dt, *transforms)
+    left, right = ([[flint.arb(float(x)) for x in (*p.real, *p.imag)] for p in X] for X in (P, Q))
+    A = [[-2 * sum((p[i] * q[j] for p, q in zip(left, right, strict=True)), flint.arb(0)) for j in range(2 * n)] for i in range(2 * n)]
+    for i in range(n):
+        A[i][i] -= rate[i]
+        A[n + i][n + i] -= rate[i]
+        A[i][n + i] += frequency[i]
+        A[n + i][i] -= frequency[i]
+    return flint.arb_mat([[step * x for x in row] for step, row in zip(scale * 2, A, strict=True)])
+
+
+def _complex_matrix(
+    A_real: np.ndarray, A_imag: np.ndarray, P: np.ndarray, Q: np.ndarray, inv_dt: np.ndarray, *transforms: str
+) -> "flint.acb_mat":
+    """Lambda - sum_r P_r Q_r^*, scaled row by row where each state has its own step."""
+    import flint
+
+    n, (rate, frequency, scale) = len(A_real), _diagonal(A_real, A_imag, inv_dt, *transforms)
+    left, right = ([[flint.acb(complex(x)) for x in p] for p in X] for X in (P, np.conj(Q)))
+    A = [[-sum((p[i] * q[j] for p, q in zip(left, right, strict=True)), flint.acb(0)) for j in range(n)] for i in range(n)]
+    for i in range(n):
+        A[i][i] -= flint.acb(rate[i], frequency[i])
+    return flint.acb_mat([[step * x for x in row] for step, row in zip(scale, A, strict=True)])
+
+
+def _diagonal(
+    A_real: np.ndarray, A_imag: np.ndarray, inv_dt: np.ndarray, dt_transform: str, real_transform: str, imag_transform: str
+) -> "tuple[list[flint.arb], list[flint.arb], list[flint.arb]]":
+    """-Re Lambda, -Im Lambda, and the step of each state where it has one of its own, otherwise 1."""
+    pairs = ((real_transform, A_real), (imag_transform, A_imag), (dt_transform, inv_dt))
+    rate, frequency, steps = ([exact_transform(transform, x) for x in xs] for transform, xs in pairs)
+    return rate, frequency, steps or [exact_transform("none", 1.0)] * len(rate)
+
+
+@functools.lru_cache
+def _ideal_eigenvalues(measure: str, n: int) -> EnclosedEigenvalues:
+    import flint
+
+    if measure == "legs":
+        balls = tuple(flint.acb(-k) for k in range(1, n + 1))
+        return EnclosedEigenvalues(balls=balls, conditions=np.asarray([_legs_condition(j, n) for j in range(n)]), bits=256)
+    F, G, M = (x.tolist() for x in exact_entries(measure, n))
+
+    def matrix() -> flint.arb_mat:
+        pi, half = flint.arb.pi(), flint.arb(0.5)
+        return flint.arb_mat([[pi * F[i][j] + half * G[i][j] * flint.arb(M[i][j]).sqrt() for j in range(n)] for i in range(n)])
+
+    return enclose_eigenvalues(matrix)
+
+
+def _legs_condition(j: int, n: int) -> float:
+    r"""Condition number of the eigenvalue -(j+1) of the n x n HiPPO-LegS matrix, from its eigenvectors in closed form:
+
+    r_i = (-1)^{i-j} sqrt(2i+1) binom(i+j, i-j) for i >= j,   l_k = sqrt(2k+1) binom(2j, j-k) / (j+k+1) for k <= j,   l r = 1.
+
+    The first is Lemma 3.2 of arXiv 2111.00396 in the coordinates in which the matrix is usually given.
+    """
+    right = sum((2 * i + 1) * math.comb(i + j, 2 * j) ** 2 for i in range(j, n))
+    left = sum(((2 * k + 1) * Fraction(math.comb(2 * j, j - k), j + k + 1) ** 2 for k in range(j + 1)), Fraction(0))
+    square = right * left
+    return math.isqrt(math.floor(square * 4**64)) / 2**64 if square < 2**1900 else math.inf  # from 370 states beyond double precision

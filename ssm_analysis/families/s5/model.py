@@ -1,0 +1,199 @@
+r"""S5: one diagonal system with many inputs and outputs, one learned step per mode.
+
+    h[k] = Lambda_d h[k-1] + B_d u[k],   y[k] = 2 Re(C h[k]) + D u[k],
+    (Lambda_d, B_d) = zero-order hold (or bilinear) of (Lambda, B) with the steps e^log_step.
+
+With conjugate symmetry one mode of each pair is stored and the factor is 2; without it all modes are, and it is 1.
+
+Glossary
+--------
+H  d_model, features in and out
+P  modes stored: d_state / 2 with conjugate symmetry
+Lambda_re (P), Lambda_im (P)  continuous eigenvalues; nothing keeps Lambda_re negative unless clip_eigs
+B (P, H), C (H, P)            complex input and output matrices
+D (H)                         elementwise feed-through
+log_step (P)                  log of the step of each mode
+
+References
+----------
+Smith, Warrington, Linderman, Simplified State Space Layers for Sequence Modeling, arXiv 2208.04933, sections 3
+and 4.3 and appendix B; names and defaults as in the official implementation.
+"""
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
+from ssm_analysis.families.base import Features, Layer, Params, TimeInvariantFamily, initialized
+from ssm_analysis.families.s5.layouts import LAYOUTS
+from ssm_analysis.families.shared.hippo import normal_part
+from ssm_analysis.families.shared.parameters import (
+    check_choice,
+    check_input,
+    check_interval,
+    check_params,
+    check_sizes,
+    complex_normal,
+    generator,
+    log_uniform,
+)
+from ssm_analysis.systems import RealDiagonalSSM
+from ssm_analysis.systems.discretization import bilinear, zero_order_hold
+from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy
+
+SHAPES = {"Lambda_re": "P", "Lambda_im": "P", "B": "P H", "C": "H P", "D": "H", "log_step": "P"}
+C_INITS = ("trunc_standard_normal", "lecun_normal", "complex_normal")
+DISCRETIZATIONS = {"zoh": zero_order_hold, "bilinear": bilinear}
+CLIP = -1e-4
+"""Largest real part with clip_eigs, as in the official implementation."""
+
+
+def init(
+    *,
+    d_model: int = 64,
+    d_state: int = 64,
+    blocks: int = 1,
+    C_init: str = "trunc_standard_normal",
+    discretization: str = "zoh",
+    conj_sym: bool = True,
+    clip_eigs: bool = False,
+    dt_min: float = 1e-3,
+    dt_max: float = 1e-1,
+    seed: int = 0,
+) -> Layer:
+    """A fresh layer: ``blocks`` copies of the normal part of HiPPO-LegS of size d_state / blocks (HiPPO-N).
+
+    Parameters
+    ----------
+    d_model, d_state
+        H, and the number of states: P = d_state / 2 are stored with conjugate symmetry.
+    blocks
+        Number of HiPPO-N blocks; the official experiments use 3 to 16.
+    C_init
+        ``trunc_standard_normal`` and ``lecun_normal`` draw C in the original coordinates of HiPPO and rotate it, with
+        E|c|^2 = 2 / d_state and 2 / (d_model d_state), what the official code makes of these names;
+        ``complex_normal`` draws it in the eigenbasis, E|c|^2 = 1.
+    discretization
+        ``zoh`` or ``bilinear``.
+    conj_sym
+        Store one mode of each pair.
+    clip_eigs
+        Keep the real parts of the eigenvalues below -1e-4.
+    dt_min, dt_max
+        Range of the log-uniform steps.
+    seed
+        Seed of numpy's default generator.
+    """
+    check_sizes(d_model=d_model, d_state=d_state, blocks=blocks)
+    check_choice("C_init", C_init, C_INITS)
+    check_choice("discretization", discretization, tuple(DISCRETIZATIONS))
+    check_interval("dt_min", dt_min, "dt_max", dt_max, inside=(np.finfo(np.float64).tiny, np.inf))
+    if d_state % (2 * blocks):
+        raise ValueError(f"d_state must be a multiple of 2 * blocks = {2 * blocks}, got {d_state}")
+    rng = generator(seed)
+    lam, V = _block_hippo(d_state, blocks, conj_sym=conj_sym)
+    real_B = rng.standard_normal((d_state, d_model)) / np.sqrt(d_state)  # lecun normal over the states, as upstream
+    if C_init == "complex_normal":
+        C = complex_normal(rng, (d_model, len(lam)))
+    else:
+        fan_in = d_state if C_init == "trunc_standard_normal" else d_model * d_state
+        C = complex_normal(rng, (d_model, d_state), 2 / fan_in) @ V
+    params = {
+        "Lambda_re": np.real(lam),
+        "Lambda_im": np.imag(lam),
+        "B": np.conj(V.T) @ real_B,
+        "C": C,
+        "D": rng.standard_normal(d_model),
+        "log_step": log_uniform(rng, dt_min, dt_max, (len(lam),)),
+    }
+    return initialized("s5", params, discretization=discretization, conj_sym=conj_sym, clip_eigs=clip_eigs, step_rescale=1.0)
+
+
+def _block_hippo(d_state: int, blocks: int, *, conj_sym: bool) -> tuple[Complex[np.ndarray, " p"], Complex[np.ndarray, "n p"]]:
+    """Eigenvalues and eigenvectors of the block-diagonal HiPPO-N matrix."""
+    lam, V = normal_part("legs", d_state // blocks)
+    if not conj_sym:
+        lam, V = np.concatenate([lam, lam.conj()]), np.concatenate([V, V.conj()], axis=1)
+    return np.tile(lam, blocks), np.kron(np.eye(blocks), V)
+
+
+def system(
+    params: Params, *, discretization: str = "zoh", conj_sym: bool = True, clip_eigs: bool = False, step_rescale: float = 1.0
+) -> RealDiagonalSSM:
+    """The layer as one system with H inputs and outputs.
+
+    ``step_rescale`` multiplies all steps: 2 reads a signal that was sampled half as often.
+    """
+    check_params("s5", params, SHAPES)
+    check_choice("discretization", discretization, tuple(DISCRETIZATIONS))
+    xp = array_namespace(*params.values())
+    re = params["Lambda_re"]
+    re = xp.minimum(re, xp.full_like(re, CLIP)) if clip_eigs else re
+    lam = complex_from(re, params["Lambda_im"])
+    log_poles, B = DISCRETIZATIONS[discretization](lam, params["B"], step_rescale * xp.exp(params["log_step"]))
+    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=(2 if conj_sym else 1) * params["C"], D=diag(params["D"]))
+
+
+def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h"]:
+    """The input itself; the options do not matter."""
+    check_input(u, check_params("s5", params, SHAPES)["H"])
+    return u
+
+
+def reference(
+    params: Params,
+    u: Float[Array, "l h"],
+    *,
+    discretization: str = "zoh",
+    conj_sym: bool = True,
+    clip_eigs: bool = False,
+    step_rescale: float = 1.0,
+) -> Float[np.ndarray, "l h"]:
+    """The recurrence, step by step."""
+    check_input(u, check_params("s5", params, SHAPES)["H"])
+    check_choice("discretization", discretization, tuple(DISCRETIZATIONS))
+    p = {name: to_numpy(double(x)) for name, x in params.items()}
+    lam = (np.minimum(p["Lambda_re"], CLIP) if clip_eigs else p["Lambda_re"]) + 1j * p["Lambda_im"]
+    step = step_rescale * np.exp(p["log_step"])
+    if discretization == "zoh":
+        lam_d = np.exp(lam * step)
+        B_d = ((lam_d - 1) / lam)[:, None] * p["B"]
+    else:
+        lam_d = (1 + step * lam / 2) / (1 - step * lam / 2)
+        B_d = (step / (1 - step * lam / 2))[:, None] * p["B"]
+    h, y = np.zeros_like(lam), []
+    for u_k in to_numpy(u):
+        h = lam_d * h + B_d @ u_k
+        y.append((2 if conj_sym else 1) * (p["C"] @ h).real + p["D"] * u_k)
+    return np.stack(y)
+
+
+def spectrum(
+    params: Params, *, discretization: str = "zoh", conj_sym: bool = True, clip_eigs: bool = False, step_rescale: float = 1.0
+) -> Spectrum:
+    """The P stored eigenvalues of Lambda_d."""
+    sys = system(params, discretization=discretization, conj_sym=conj_sym, clip_eigs=clip_eigs, step_rescale=step_rescale)
+    return diagonal_spectrum(sys, one_of_each_pair=conj_sym)
+
+
+FAMILY = TimeInvariantFamily(
+    name="s5",
+    title="S5",
+    paper="arXiv 2208.04933",
+    features=Features(
+        dynamics="LTI",
+        channels="MIMO",
+        parametrization="complex diagonal, Re unconstrained unless clipped",
+        discretization="zero-order hold",
+        structure="complex diagonal",
+        initialization="blocks of the normal part of HiPPO-LegS; steps log-uniform in [1e-3, 1e-1], one per state",
+        implementation="parallel (associative) scan",
+    ),
+    init=init,
+    system=system,
+    core_input=core_input,
+    reference=reference,
+    spectrum=spectrum,
+    initial_spectrum=spectrum,
+    layouts=LAYOUTS,
+)

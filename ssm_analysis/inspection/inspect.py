@@ -1,0 +1,137 @@
+"""One row for each recurrent layer of a checkpoint, with what is wrong with it, layer by layer in bounded memory."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
+from ssm_analysis.checkpoint.recognition import Group
+from ssm_analysis.checkpoint.store import CheckpointError
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.shared.layouts import REVERSE, Layout
+from ssm_analysis.inspection.doctor import as_data, findings, findings_of_tensors
+from ssm_analysis.inspection.poles_of_layers import layer_poles
+from ssm_analysis.inspection.rows import Row, row_of
+from ssm_analysis.xp import to_numpy
+
+Progress = Callable[[int, int], None]
+"""Called with the number of groups that are done, and of all."""
+
+
+class Inspection(list[Row]):
+    """Rows, and what is wrong with the checkpoint as a whole."""
+
+    def __init__(self, rows: Iterable[Row], *, description: str, problems: Sequence[str]) -> None:
+        super().__init__(rows)
+        self.description = description
+        self.problems = tuple(problems)
+
+
+def inspect(
+    source: Source,
+    *,
+    family: str | None = None,
+    assume: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    layouts: Sequence[Layout] = (),
+    norms: bool = True,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
+    """One row of plain data for each recurrent layer: ``pandas.DataFrame(ssm.inspect(path))``.
+
+    Parameters
+    ----------
+    source, family, assume, config, layouts
+        As `load`.
+    norms
+        Whether horizon, effective order and H-infinity norm are computed: most of the time for time-invariant layers.
+    executor
+        Where layers are inspected side by side, each by a process that opens the checkpoint itself; takes paths only. None: one
+        after the other.
+    progress
+        Called with the number of layers that are done and of all.
+
+    Returns
+    -------
+    Inspection
+        A list of rows in depth order: "name", "family", "layout", "dtype", sizes ("systems", "states", "inputs", "outputs"), what the
+        eigenvalues belong to ("poles_of"), "abs_min", "abs_median", "abs_max", "margin" 1 - |lambda|, "time_constant_median" and
+        "time_constant_max" (tokens), the verdict of Lemma 2.2 ("memory"), "horizon" (tokens), "effective_order", "hinf_norm",
+        "assumptions", "notes" and "findings". A layer that cannot be read has its "error" and what is known without reading.
+        ``problems`` says what is missing or was left out of the checkpoint as a whole.
+
+    Raises
+    ------
+    CheckpointError, ValueError
+        As `load`, for the checkpoint as a whole; what is wrong with one layer stands in its row.
+
+    Examples
+    --------
+    >>> import ssm_analysis as ssm
+    >>> layer = ssm.FAMILIES["lru"].init(d_model=4, d_state=8, r_min=0.99, r_max=0.999)
+    >>> (row,) = ssm.inspect(dict(layer.params))
+    >>> row["family"], row["states"], row["memory"]
+    ('lru', 8, 'medium')
+    """
+    with find_layers(source, family=family, assume=assume, config=config, layouts=layouts) as found:
+        count = len(found.groups)
+        if executor is None:
+            rows = (rows_of_group(found, group, norms=norms) for group in found.groups)
+        else:
+            if not isinstance(source, str | os.PathLike):
+                raise TypeError(f"with an executor source must be a path, which every process opens itself, got {type(source).__name__}")
+            one = partial(_in_a_process, source, family=family, assume=assume, config=config, layouts=layouts, norms=norms)
+            rows = executor.map(one, range(count))
+        counted = chain.from_iterable(_counted(rows, count, progress))
+        return Inspection(counted, description=found.store.description, problems=found.problems)
+
+
+def rows_of_group(found: FoundLayers, group: Group, *, norms: bool) -> list[Row]:
+    """The rows of one layer, or of the two directions of a bidirectional one; what fails is said in the row."""
+    dtypes = {found.store.dtypes[name] for name in group.stored.values()}
+    dtype = "/".join(sorted(kind for kind in dtypes if "int" not in kind))  # lengths are integers
+    known = {"name": group.name, "family": group.layout.family, "layout": group.layout.title, "dtype": dtype}
+    try:
+        with np.errstate(all="ignore"):  # of absurd numbers, which the findings name
+            return [_row(layer, known, norms=norms) for layer in found.read(group)]
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:  # damaged, or an eigenvalue problem without an answer
+        return [{**known, "error": str(error), "findings": _damage(found, group)}]
+
+
+def _row(layer: Layer, known: Row, *, norms: bool) -> Row:
+    system = None if layer.time_varying else layer.system()
+    poles = layer_poles(layer, system)
+    row = row_of(layer, poles, system, layout=known["layout"], dtype=known["dtype"], norms=norms)
+    tensors = {name: to_numpy(x) for name, x in layer.params.items() if not (name == "D" and layer.name.endswith(REVERSE))}
+    return {**row, "findings": as_data(chain(findings_of_tensors(layer.name, tensors), findings(layer, poles)))}
+
+
+def _damage(found: FoundLayers, group: Group) -> list[dict[str, Any]]:
+    """What is wrong with the tensors of a layer that could not be built, as far as they can be read."""
+    out: list[dict[str, Any]] = []
+    for leaf, name in group.stored.items():
+        try:
+            tensor = found.store.read(name)
+        except CheckpointError as error:
+            out.append({"layer": group.name, "severity": "error", "code": "unreadable", "message": str(error)})
+            continue
+        out += as_data(findings_of_tensors(group.name, {leaf: tensor}))
+    return out
+
+
+def _counted(rows: Iterator[list[Row]], count: int, progress: Progress | None) -> Iterator[list[Row]]:
+    for done, some in enumerate(rows, start=1):
+        yield some
+        if progress is not None:
+            progress(done, count)
+
+
+def _in_a_process(source: str | os.PathLike[str], index: int, *, norms: bool, **how: Any) -> list[Row]:
+    with find_layers(source, **how) as found:
+        return rows_of_group(found, found.groups[index], norms=norms)
