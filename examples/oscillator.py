@@ -23,7 +23,7 @@ from scipy.linalg import expm
 from ssm_analysis import Layer, Layout, RealDiagonalSSM
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
 from ssm_analysis.families import Features, TimeInvariantFamily
-from ssm_analysis.families.base import Params
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.parameters import check_params
 from ssm_analysis.families.shared.transforms import apply_transform
 from ssm_analysis.systems.discretization import zero_order_hold

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxtyping import Float, Inexact
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
+from ssm_analysis.families.shared.facts import Facts
 from ssm_analysis.families.shared.layouts import Layout
 from ssm_analysis.systems import LTI, DiagonalLTV
 from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array, is_complex, is_floating
 
-Params: TypeAlias = Mapping[str, Array]
+if TYPE_CHECKING:
+    from ssm_analysis.certificates.certificate import Certificate
+    from ssm_analysis.certificates.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,55 +33,91 @@ class Features:
     implementation: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TimeInvariantFamily:
-    """S4, S4D, S5, LRU: a layer is one linear time-invariant system, or one per channel."""
+    """A model class whose layer is one linear time-invariant system, or one per channel: S4, S4D, S5, LRU.
+
+    Parameters
+    ----------
+    name
+        The key in ``FAMILIES``.
+    title
+        The name in the literature.
+    paper
+        The paper that introduced it.
+    features
+        Its row of Table 1.
+    options
+        A frozen dataclass of what the tensors do not tell, with the defaults of the original code. It checks its values.
+    init
+        ``init(d_model=..., seed=..., ...)`` returns a fresh layer.
+    system
+        ``system(params, options)`` returns the system, in the array library of the parameters and differentiable.
+    core_input
+        ``core_input(params, u, options)`` returns the input of the layer in the shape that ``simulate`` takes.
+    reference
+        ``reference(params, u, options)`` runs the recurrence step by step from the equation of the paper, in numpy.
+    spectrum
+        ``spectrum(params, options)`` returns the eigenvalues of the discrete A, as exactly as they can be known.
+    initial_spectrum
+        The same of the matrix that the initialization means; it differs from ``spectrum`` where rounding the parameters moves
+        eigenvalues (S4).
+    layouts
+        How checkpoints store a layer, the most particular first.
+    facts
+        What the doctor, `verify` and the pictures ask about the parameters.
+    certificate
+        ``certificate(question)`` yields the certificates of a layer; None: the layer is certified through its system.
+    """
 
     name: str
-    """The key in ``FAMILIES``."""
     title: str
-    """The name in the literature."""
     paper: str
-    """The paper that introduced it."""
     features: Features
+    options: type | None = None
     init: "Callable[..., Layer]"
-    """A fresh layer: ``init(d_model=..., seed=..., ...)``."""
     system: Callable[..., LTI]
-    """``system(params, **options)``, in the array library of the parameters and differentiable."""
     core_input: Callable[..., Inexact[Array, "l *batch m"]]
-    """``core_input(params, u, **options)``: the input of the layer in the shape that ``simulate`` takes."""
     reference: Callable[..., Any]
-    """``reference(params, u, **options)``: the recurrence step by step from the equation of the paper, in numpy."""
     spectrum: Callable[..., Spectrum]
-    """``spectrum(params, **options)``: eigenvalues of the discrete A, as exactly as they can be known."""
     initial_spectrum: Callable[..., Spectrum]
-    """The same of the matrix that the initialization means; it differs from ``spectrum`` where rounding the parameters moves
-    eigenvalues (S4)."""
     layouts: tuple[Layout, ...] = ()
-    """How checkpoints store a layer, the most particular first."""
+    facts: Facts | None = None
+    certificate: "Callable[[Question], Iterator[Certificate]] | None" = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SelectiveFamily:
-    """S6, RG-LRU: the matrices depend on the input, so a layer is a time-varying system along each input."""
+    """A model class whose matrices depend on the input, so that a layer is a time-varying system along each input: S6, RG-LRU.
+
+    Parameters
+    ----------
+    name, title, paper, features, options, init, core_input, reference, layouts, facts
+        As in `TimeInvariantFamily`.
+    along
+        ``along(params, u, options, channels=None)`` returns the system along ``u``, differentiable; of the first batch axis a slice.
+    windows
+        ``windows(params, u, options, size=...)`` yields the same, ``size`` entries of the first batch axis at a time, in order.
+    at_bias
+        ``at_bias(params, options)`` returns the log-poles with the biases alone, as if the maps that read the input gave 0.
+    certificate
+        ``certificate(question)`` yields the certificates of a layer; None: no theorem covers the family, and all is undecided.
+    """
 
     name: str
     title: str
     paper: str
     features: Features
+    options: type | None = None
     init: "Callable[..., Layer]"
     along: Callable[..., DiagonalLTV]
-    """``along(params, u, channels=None, **options)``: the system along ``u``, differentiable; of the first batch axis a slice."""
     windows: Callable[..., Iterator[DiagonalLTV]]
-    """``windows(params, u, size=..., **options)``: the same, ``size`` entries of the first batch axis at a time, in order."""
     core_input: Callable[..., Inexact[Array, "l *batch m"]]
-    """``core_input(params, u, **options)``: the signal that drives the recurrence along ``u``."""
     reference: Callable[..., Any]
-    """``reference(params, u, **options)``: the recurrence step by step from the equation of the paper, in numpy."""
     at_bias: Callable[..., Inexact[Array, "*batch n"]]
-    """``at_bias(params, **options)``: the log-poles with the biases alone, as if the maps that read the input gave 0."""
     layouts: tuple[Layout, ...] = ()
-    """How checkpoints store a layer, the most particular first."""
+    facts: Facts | None = None
+    certificate: "Callable[[Question], Iterator[Certificate]] | None" = None
 
 
 Family: TypeAlias = TimeInvariantFamily | SelectiveFamily
@@ -134,6 +172,7 @@ class Layer:
 
     def __post_init__(self) -> None:
         self._definition()
+        _ = self.options  # raises a ValueError for an option, or a value of one, that the family does not have
         for name, x in self.params.items():
             if not is_array(x):
                 raise TypeError(f"parameter {name!r} must be an array, got {type(x).__name__}")
@@ -158,24 +197,33 @@ class Layer:
         return hasattr(self._definition(), "along")
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The values of the assumptions that are not folded into the parameters: keyword arguments of the functions of the family."""
-        return {name: assumption.value for name, assumption in self.assumptions.items() if not assumption.folded}
+    def options(self) -> Any:
+        """The options of the family, as its frozen dataclass: the assumptions that are not folded into the parameters."""
+        values = {name: assumption.value for name, assumption in self.assumptions.items() if not assumption.folded}
+        family = self._definition()
+        return values if family.options is None else family.options(**values)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        """Call a function of the family with the parameters, what else it takes, and the options."""
+        options = self.options
+        if isinstance(options, dict):
+            return function(self.params, *arguments, **more, **options)
+        return function(self.params, *arguments, options, **more)
 
     def system(self) -> LTI:
         """The time-invariant system of this layer, one per channel for single-input families."""
-        return self._time_invariant("system()").system(self.params, **self.options)
+        return self._call(self._time_invariant("system()").system)
 
     def spectrum(self) -> Spectrum:
         """Eigenvalues of the discrete A as exactly as they can be known, and how well conditioned they are."""
-        return self._time_invariant("spectrum()").spectrum(self.params, **self.options)
+        return self._call(self._time_invariant("spectrum()").spectrum)
 
     def along(self, u: Float[Array, "l d_model"], *, channels: slice | None = None) -> DiagonalLTV:
         """The time-varying system of this layer along ``u``, what enters the layer from the first token of one document.
 
         With ``channels`` only those of the first batch axis: inner channels of Mamba, heads of Mamba-2, channels of an RG-LRU.
         """
-        return self._selective(u).along(self.params, u, channels=channels, **self.options)
+        return self._call(self._selective(u).along, u, channels=channels)
 
     def windows(self, u: Float[Array, "l d_model"], *, channels: int) -> Iterator[DiagonalLTV]:
         """``along(u)`` in order, so many ``channels`` at a time (of the first batch axis): memory stays bounded by the window.
@@ -185,17 +233,28 @@ class Layer:
         family = self._selective(u)
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"channels must be a positive integer, the size of a window, got {channels!r}")
-        return family.windows(self.params, u, size=channels, **self.options)
+        return self._call(family.windows, u, size=channels)
 
     def core_input(self, u: Float[Array, "l d_model"]) -> Inexact[Array, "l *batch m"]:
         """The signal that drives the recurrence when ``u`` enters the layer, in the shape that ``simulate`` takes."""
         self._check_input(u)
-        return self._definition().core_input(self.params, u, **self.options)
+        return self._call(self._definition().core_input, u)
 
     def reference(self, u: Float[Array, "l d_model"]) -> Array:
         """The output of the original recurrence, feed-through included, step by step in numpy: slow and obvious."""
         self._check_input(u)
-        return self._definition().reference(self.params, u, **self.options)
+        return self._call(self._definition().reference, u)
+
+    def at_bias(self) -> Inexact[Array, "*batch n"]:
+        """The log-poles of a selective layer with its biases alone, as if the maps that read the input gave 0."""
+        family = self._definition()
+        if not isinstance(family, SelectiveFamily):
+            raise ValueError(f"a layer of family {self.family!r} does not depend on its input; use layer.spectrum()")
+        return self._call(family.at_bias)
+
+    def initial_spectrum(self) -> Spectrum:
+        """Eigenvalues of the matrix that a fresh layer means; see `spectrum` for the one that its parameters store."""
+        return self._call(self._time_invariant("initial_spectrum()").initial_spectrum)
 
     def map(self, f: Callable[[Array], Array]) -> "Layer":
         """The same layer with ``f`` applied to every parameter: ``layer.map(torch.tensor)``."""
@@ -203,7 +262,7 @@ class Layer:
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in self.params.items())
-        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        options = "".join(f", {name}={a.value!r}" for name, a in self.assumptions.items() if not a.folded)
         return f"Layer(family={self.family!r}, name={self.name!r}, {shapes}{options})"
 
     def _definition(self) -> Family:
@@ -287,9 +346,9 @@ class Families(MutableMapping[str, Family]):
 
 
 def _discover() -> dict[str, Family]:
-    """Import every folder beside this file whose ``__init__`` defines ``FAMILY``."""
-    package = __name__.rpartition(".")[0]
-    modules = [import_module(f"{package}.{folder.name}") for folder in iter_modules([str(Path(__file__).parent)]) if folder.ispkg]
+    """Import every folder of ``ssm_analysis.families`` and keep those whose ``__init__`` defines ``FAMILY``."""
+    package = import_module(__name__.rpartition(".")[0])
+    modules = [import_module(f"{package.__name__}.{folder.name}") for folder in iter_modules(package.__path__) if folder.ispkg]
     found: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
     rank = {name: i for i, name in enumerate(PAPER)}
     return {name: found[name] for name in sorted(found, key=lambda name: (rank.get(name, len(rank)), name))}

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, Inexact
 
 from ssm_analysis.analyses.spectrum.modes import decay_rates
-from ssm_analysis.families import FAMILIES
 from ssm_analysis.families.base import Layer
 from ssm_analysis.systems import LTI, StateSpace
 from ssm_analysis.xp import double, to_numpy
@@ -47,9 +46,8 @@ def layer_poles(layer: Layer, system: LTI | None) -> LayerPoles:
     system
         ``layer.system()`` where there is one, which need not be made twice.
     """
-    family = FAMILIES[layer.family]
     if system is None:
-        log_poles = to_numpy(double(family.at_bias(layer.params, **layer.options)))  # type: ignore[union-attr]
+        log_poles = to_numpy(double(layer.at_bias()))
         return LayerPoles(log_poles=log_poles, matrix="A with the step of the bias alone", one_of_each_pair=False, trusted=True)
     if isinstance(system, StateSpace) and _seconds(layer, system.nstates) > PATIENCE:
         rates = to_numpy(decay_rates(system))

@@ -101,7 +101,7 @@ def _initial(name: str, d_model: int, d_state: int, seed: int) -> InitialEigenva
     layer = family.init(d_model=d_model, seed=seed, **({"d_state": d_state} if "d_state" in _defaults(family) else {}))
     if isinstance(family, SelectiveFamily):
         return _selective(layer, d_model, seed)
-    spectrum, sys = family.initial_spectrum(layer.params, **layer.options), layer.system()
+    spectrum, sys = layer.initial_spectrum(), layer.system()
     return InitialEigenvalues(
         family=name,
         title=family.title,

@@ -13,7 +13,7 @@ import ssm_analysis.families as package
 from ssm_analysis import FAMILIES, Layer, simulate
 from ssm_analysis.analyses.responses.frequency import frequency_response
 from ssm_analysis.analyses.spectrum.modes import poles
-from ssm_analysis.families import PAPER, Features, SelectiveFamily, TimeInvariantFamily
+from ssm_analysis.families import PAPER, Features, SelectiveFamily, TimeInvariantFamily, base
 from tests.support.families_table import (
     FRESH,
     GRADIENTS,
@@ -273,13 +273,14 @@ def test_the_order_is_that_of_the_papers_table():
     assert tuple(FAMILIES)[: len(PAPER)] == PAPER
 
 
-def test_a_family_is_added_by_adding_a_file(tmp_path, monkeypatch):
-    source = inspect.getsource(sys.modules["ssm_analysis.families.lru.model"])
-    (tmp_path / "aaa_lru.py").write_text(source.replace('name="lru"', 'name="aaa_lru"'))
-    (tmp_path / "helper.py").write_text("ANSWER = 42\n")
+def test_a_family_is_added_by_adding_a_folder(tmp_path, monkeypatch):
+    source = "from dataclasses import replace\nfrom ssm_analysis.families.lru import FAMILY as LRU\nFAMILY = replace(LRU, name='aaa_lru')\n"
+    for folder, text in (("aaa_lru", source), ("helper", "ANSWER = 42\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text(text)
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     try:
-        found = package._discover()
+        found = base._discover()
     finally:
         for name in ("aaa_lru", "helper"):
             monkeypatch.delitem(sys.modules, f"ssm_analysis.families.{name}", raising=False)

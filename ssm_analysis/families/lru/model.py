@@ -23,8 +23,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
-from ssm_analysis.families.base import Features, Layer, Params, TimeInvariantFamily, initialized
+from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
 from ssm_analysis.families.lru.layouts import LAYOUTS
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.parameters import check_input, check_interval, check_params, check_sizes, generator
 from ssm_analysis.systems import RealDiagonalSSM
 from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy

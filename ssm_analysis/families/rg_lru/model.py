@@ -32,9 +32,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.families.base import Features, Layer, Params, SelectiveFamily, initialized
+from ssm_analysis.families.base import Features, Layer, SelectiveFamily, initialized
 from ssm_analysis.families.rg_lru.layouts import LAYOUTS
 from ssm_analysis.families.shared.convolution import depthwise
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.parameters import check_choice, check_input, check_interval, check_params, check_sizes, generator
 from ssm_analysis.families.shared.transforms import apply_transform
 from ssm_analysis.systems import DiagonalLTV, DiagonalRecurrence

@@ -38,9 +38,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
-from ssm_analysis.families.base import Features, Layer, Params, TimeInvariantFamily, initialized
+from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
 from ssm_analysis.families.s4.layouts import LAYOUTS
 from ssm_analysis.families.s4.spectrum import CLAMP, ideal_spectrum, measure_of, stored_spectrum
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import check_measure, hippo, normal_part
 from ssm_analysis.families.shared.parameters import (
     check_input,

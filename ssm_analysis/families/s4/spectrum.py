@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
 from ssm_analysis.analyses.spectrum.extended_precision import EnclosedEigenvalues, bilinear_log_pole, enclose_eigenvalues, nearest
-from ssm_analysis.families.base import Params
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import MEASURES, check_measure, exact_entries, hippo, normal_part
 from ssm_analysis.families.shared.transforms import apply_transform, exact_transform
 from ssm_analysis.xp import array_namespace, device, double, to_numpy

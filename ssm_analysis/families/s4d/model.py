@@ -26,8 +26,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
-from ssm_analysis.families.base import Features, Layer, Params, TimeInvariantFamily, initialized
+from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
 from ssm_analysis.families.s4d.layouts import LAYOUTS
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import hippo, normal_part
 from ssm_analysis.families.shared.parameters import (
     check_choice,

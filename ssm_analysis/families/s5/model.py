@@ -24,8 +24,9 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
-from ssm_analysis.families.base import Features, Layer, Params, TimeInvariantFamily, initialized
+from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
 from ssm_analysis.families.s5.layouts import LAYOUTS
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import normal_part
 from ssm_analysis.families.shared.parameters import (
     check_choice,

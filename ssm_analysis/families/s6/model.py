@@ -48,9 +48,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.families.base import Features, Layer, Params, SelectiveFamily, initialized
+from ssm_analysis.families.base import Features, Layer, SelectiveFamily, initialized
 from ssm_analysis.families.s6.layouts import LAYOUTS
 from ssm_analysis.families.shared.convolution import depthwise
+from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.parameters import (
     check_choice,
     check_input,
