@@ -27,9 +27,8 @@ THEIRS = {"nu_log": "decay.log_rate", "B_re": "read.real", "D": "skip"}
 def examples(monkeypatch):
     """The modules of the example; the family that it registers is gone afterwards."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    monkeypatch.setitem(ssm.FAMILIES, "oscillator", None)  # remembers that there was none
     own_layers, oscillator = (importlib.import_module(name) for name in ("own_layers", "oscillator"))
-    ssm.FAMILIES["oscillator"] = oscillator.FAMILY
+    monkeypatch.setitem(ssm.FAMILIES, "oscillator", oscillator.FAMILY)
     yield own_layers, oscillator
     for name in ("own_layers", "oscillator"):
         del sys.modules[name]

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from ssm_analysis import FAMILIES, simulate
-from ssm_analysis.families import mamba2
+from ssm_analysis.families.mamba2 import model as mamba2
 from tests.support.families_table import an_input, fresh, output, trained, with_options, with_params
 
 L, D_MODEL = 45, 12

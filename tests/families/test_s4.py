@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from ssm_analysis import FAMILIES, Layer, frequency_response, simulate
-from ssm_analysis.families import s4
+from ssm_analysis.families.s4 import model as s4
 from ssm_analysis.families.shared.hippo import MEASURES, hippo, normal_part
 
 EXP = {"dt_transform": "exp", "real_transform": "exp", "imag_transform": "none"}

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from ssm_analysis.analyses.spectrum.extended_precision import enclose_eigenvalues
-from ssm_analysis.families import s4
+from ssm_analysis.families.s4 import model as s4
 from ssm_analysis.families.s4.spectrum import _legs_condition, ideal_spectrum
 from ssm_analysis.families.shared.hippo import MEASURES, hippo, normal_part
 

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 import ssm_analysis as ssm
 from ssm_analysis.cli.tables.inspection import assumption_lines, finding_lines, inspection_table
-from ssm_analysis.families import s4
+from ssm_analysis.families.s4 import model as s4
 from tests.support.stored_layers import NAME, SIZES, entry, fresh, one_row, printed, stored, trained
 
 FAMILIES = list(SIZES)

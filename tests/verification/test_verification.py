@@ -15,7 +15,7 @@ from ssm_analysis.certificates import THEOREMS, Certificate, LayerNorm, RMSNorm
 from ssm_analysis.certificates.composition import composed
 from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.cli import main
-from ssm_analysis.families import s4
+from ssm_analysis.families.s4 import model as s4
 from ssm_analysis.verification.subjects import verify as verify_layers
 from ssm_analysis.verification.verify import Wanted, verify_checkpoint
 from tests.families.test_layouts_s4 import CASES as S4_CASES

@@ -9,7 +9,7 @@ import scipy.linalg
 import torch
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.analyses import pseudospectra
+from ssm_analysis.analyses.nonnormal import pseudospectra
 from ssm_analysis.analyses.nonnormal.conditions import eigenvalue_conditions, eigenvector_condition, kreiss_constant, transient_growth
 from ssm_analysis.analyses.nonnormal.numerical_range import numerical_abscissa, numerical_radius
 from ssm_analysis.analyses.nonnormal.pseudospectra import dplr_resolvent_norm, pseudospectrum, resolvent_norm, square_grid
