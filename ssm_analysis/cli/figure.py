@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw the picture, print the table."""
     from ssm_analysis.cli.tables.families import initial_data, memory_table
     from ssm_analysis.plots.initial import initial_unit_disks
-    from ssm_analysis.studies.initial_eigenvalues import initial_eigenvalues
+    from ssm_analysis.studies.initialization import initial_eigenvalues
 
     out = checked_output(arguments.out)
     found = initial_eigenvalues(arguments.families, d_model=arguments.d_model, d_state=arguments.state_size, seed=arguments.seed)

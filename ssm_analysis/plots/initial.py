@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ssm_analysis.plots.disk import draw_disk, points_of_log_poles
-from ssm_analysis.studies.initial_eigenvalues import InitialEigenvalues
+from ssm_analysis.studies.initialization import InitialEigenvalues
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

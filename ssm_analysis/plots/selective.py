@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.along.effective_poles import EffectivePoles, quantiles
-from ssm_analysis.analyses.along.state_growth import LARGEST, StateGrowth
+from ssm_analysis.analyses.along.growth import LARGEST, StateGrowth
+from ssm_analysis.analyses.along.poles import EffectivePoles, quantiles
 from ssm_analysis.plots.curves import band
 from ssm_analysis.plots.disk import COLORS
 from ssm_analysis.xp import Array, is_array, to_numpy

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.along.effective_poles import EffectivePoles, effective_poles, joined_channels, quantiles
 from ssm_analysis.analyses.along.exponents import lyapunov_exponents
-from ssm_analysis.analyses.along.retention import receptive_field
+from ssm_analysis.analyses.along.forgetting import receptive_field
+from ssm_analysis.analyses.along.poles import EffectivePoles, effective_poles, joined_channels, quantiles
 from ssm_analysis.analyses.along.state_size import effective_state_size
 from ssm_analysis.families import FAMILIES
 from ssm_analysis.families.base import Layer, SelectiveFamily

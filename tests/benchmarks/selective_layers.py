@@ -13,8 +13,8 @@ import torch
 
 import ssm_analysis as ssm
 from benchmarks.measure import Contender, Job
-from ssm_analysis.analyses.along.effective_poles import EffectivePoles, effective_poles, joined_channels
-from ssm_analysis.analyses.along.retention import receptive_field, retention
+from ssm_analysis.analyses.along.forgetting import receptive_field, retention
+from ssm_analysis.analyses.along.poles import EffectivePoles, effective_poles, joined_channels
 
 WIDTH, TOKENS, WINDOW = 768, 1024, 64
 

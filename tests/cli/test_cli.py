@@ -17,7 +17,7 @@ from ssm_analysis import FAMILIES
 from ssm_analysis.cli import main
 from ssm_analysis.cli.output import save
 from ssm_analysis.families import PAPER
-from ssm_analysis.studies.initial_eigenvalues import initial_eigenvalues
+from ssm_analysis.studies.initialization import initial_eigenvalues
 
 SMALL = ["--d-model", "2", "--state-size", "4"]
 MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
@@ -197,7 +197,7 @@ def test_what_may_not_be_written_is_found_out_before_the_work(capsys, monkeypatc
     forbidden = Path("old.png" if which == "file" else ".").resolve()
     really = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).resolve() != forbidden and really(path, mode))
-    monkeypatch.setattr("ssm_analysis.studies.initial_eigenvalues.initial_eigenvalues", lambda *a, **k: pytest.fail("worked"))
+    monkeypatch.setattr("ssm_analysis.studies.initialization.initial_eigenvalues", lambda *a, **k: pytest.fail("worked"))
     message = refused(capsys, "figure", *SMALL, "--out", "old.png")
     assert message == "ssm-analysis: --out must be writable, got 'old.png': there is no permission to write it\n"
     assert Path("old.png").read_bytes() == b"old"

@@ -8,7 +8,7 @@ import scipy.stats
 
 from ssm_analysis import FAMILIES
 from ssm_analysis.families.shared.hippo import normal_part
-from ssm_analysis.studies.initial_eigenvalues import sample_input
+from ssm_analysis.studies.initialization import sample_input
 from tests.support.families_table import fresh
 
 

@@ -17,7 +17,7 @@ from ssm_analysis import DiagonalSSM
 from ssm_analysis.cli.tables.families import initial_data
 from ssm_analysis.plots import initial, stretch, unit_disk
 from ssm_analysis.plots.disk import ALARM, COLORS, MANY, NEAREST, draw_disk, points_of_log_poles
-from ssm_analysis.studies.initial_eigenvalues import initial_eigenvalues
+from ssm_analysis.studies.initialization import initial_eigenvalues
 from tests.support.systems_table import STABLE
 
 POLES = np.array([0.5 + 0.5j, -0.9, 0.999j, 0.2])

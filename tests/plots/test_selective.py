@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from ssm_analysis import FAMILIES, DiagonalLTV
 from ssm_analysis.analyses.along.attention import hidden_attention
-from ssm_analysis.analyses.along.effective_poles import effective_poles, quantiles
-from ssm_analysis.analyses.along.retention import retention
-from ssm_analysis.analyses.along.state_growth import state_growth
+from ssm_analysis.analyses.along.forgetting import retention
+from ssm_analysis.analyses.along.growth import state_growth
+from ssm_analysis.analyses.along.poles import effective_poles, quantiles
 from ssm_analysis.plots.selective import (
     attention_map,
     openness_map,

@@ -9,7 +9,7 @@ from ssm_analysis import FAMILIES
 from ssm_analysis.analyses.memory.lemma import memory
 from ssm_analysis.cli.tables.families import initial_data
 from ssm_analysis.families import PAPER
-from ssm_analysis.studies.initial_eigenvalues import SAMPLE_LENGTH, initial_eigenvalues, summary
+from ssm_analysis.studies.initialization import SAMPLE_LENGTH, initial_eigenvalues, summary
 from ssm_analysis.systems import DiagonalSSM
 from tests.support.families_table import fresh
 

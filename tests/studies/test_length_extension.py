@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssm_analysis import Layer, simulate
-from ssm_analysis.analyses.along.retention import receptive_field
+from ssm_analysis.analyses.along.forgetting import receptive_field
 from ssm_analysis.studies.length_extension import extended
 from tests.support.families_table import LAYERS, SELECTIVE, an_input, fresh, output, trained, with_options
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ssm_analysis import frequency_response, impulse_response, load
-from ssm_analysis.studies.small_signal import TOGETHER, small_signal
+from ssm_analysis.studies.linearization import TOGETHER, small_signal
 from tests.support.torch_blocks import S4D, BiMamba, Block, Mamba, RgLru
 
 D = 3

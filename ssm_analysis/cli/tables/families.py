@@ -10,7 +10,7 @@ import numpy as np
 from ssm_analysis.cli.tables.rich_tables import unwrapped
 from ssm_analysis.families import Family
 from ssm_analysis.inspection.plain_data import finite
-from ssm_analysis.studies.initial_eigenvalues import InitialEigenvalues
+from ssm_analysis.studies.initialization import InitialEigenvalues
 
 if TYPE_CHECKING:
     from rich.table import Table

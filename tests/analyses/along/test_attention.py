@@ -10,7 +10,7 @@ import torch
 
 from ssm_analysis import DiagonalLTV, Layer, markov_parameters, simulate
 from ssm_analysis.analyses.along.attention import contributions, hidden_attention, mean_distance
-from ssm_analysis.analyses.along.retention import receptive_field, retention
+from ssm_analysis.analyses.along.forgetting import receptive_field, retention
 from ssm_analysis.analyses.along.transitions import driven_by
 from ssm_analysis.analyses.gramians.kernel_energy import horizon
 from tests.support.families_table import LAYERS, SELECTIVE, an_input

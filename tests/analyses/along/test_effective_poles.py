@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssm_analysis import DiagonalLTV, Layer, time_constants
-from ssm_analysis.analyses.along.effective_poles import EffectivePoles, effective_poles, joined_channels, joined_tokens, quantiles
+from ssm_analysis.analyses.along.poles import EffectivePoles, effective_poles, joined_channels, joined_tokens, quantiles
 from tests.support.families_table import LAYERS, SELECTIVE, an_input, fresh
 from tests.support.ltv_table import LTV, rescaled
 from tests.support.systems_table import TIME_VARYING, in_torch

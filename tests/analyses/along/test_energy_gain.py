@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import ssm_analysis.analyses.along.energy_gain
+import ssm_analysis.analyses.along.gain
 from ssm_analysis import DiagonalLTV, hinf_norm, simulate
 from ssm_analysis.analyses.along.attention import hidden_attention
-from ssm_analysis.analyses.along.energy_gain import energy_gain
+from ssm_analysis.analyses.along.gain import energy_gain
 from ssm_analysis.analyses.along.transitions import adjoint_system
 from tests.support.ltv_table import LTV, constant, entries, flat, operator, rescaled
 from tests.support.systems_table import STABLE, in_torch, random_fields
@@ -56,7 +56,7 @@ def test_no_input_is_amplified_more(seed, n, m, p, length, complex_):
 
 def test_cycles_go_on_where_one_does_not_do(monkeypatch):
     sys = LTV["ltv_batch"]
-    monkeypatch.setattr(ssm_analysis.analyses.along.energy_gain, "BASIS", 3)
+    monkeypatch.setattr(ssm_analysis.analyses.along.gain, "BASIS", 3)
     few = energy_gain(sys, rtol=1e-8, cycles=1)
     assert few.cycles == 1
     assert np.any(few.residual > 1e-8)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssm_analysis import DiagonalLTV
-from ssm_analysis.analyses.along.state_growth import LARGEST, state_growth
+from ssm_analysis.analyses.along.growth import LARGEST, state_growth
 from tests.support.families_table import LAYERS, SELECTIVE, an_input
 from tests.support.ltv_table import LTV, entries
 from tests.support.systems_table import in_torch, random_fields

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from ssm_analysis.analyses.along.attention import contributions, hidden_attention, mean_distance
-from ssm_analysis.analyses.along.effective_poles import effective_poles, joined_channels, joined_tokens, quantiles
-from ssm_analysis.analyses.along.energy_gain import energy_gain
 from ssm_analysis.analyses.along.exponents import bohl_exponents, lyapunov_exponents
+from ssm_analysis.analyses.along.forgetting import receptive_field, retention
 from ssm_analysis.analyses.along.frozen_response import frozen_response
+from ssm_analysis.analyses.along.gain import energy_gain
 from ssm_analysis.analyses.along.gramians import controllability_gramian_at, hsv_at, observability_gramian_at
-from ssm_analysis.analyses.along.retention import receptive_field, retention
-from ssm_analysis.analyses.along.state_growth import state_growth
+from ssm_analysis.analyses.along.growth import state_growth
+from ssm_analysis.analyses.along.poles import effective_poles, joined_channels, joined_tokens, quantiles
 from ssm_analysis.analyses.along.state_size import effective_state_size
 from ssm_analysis.analyses.along.transitions import driven_by, log_transition
 from ssm_analysis.xp import is_array, to_numpy

@@ -134,7 +134,9 @@ def test_each_arc_holds_what_it_promises(kind, n, seed):
     for goal in (0.0, np.inf, 10.0):
         found = enclose(owner, center, half, np.full(24, goal))
         for i in range(24):
-            theta = center[i] + half[i] * np.linspace(-1, 1, 17) * (1 - 2.0**-20)  # an angle near pi rounds by 2^-51, half a width is >= 1e-9
+            theta = center[i] + half[i] * np.linspace(-1, 1, 17) * (
+                1 - 2.0**-20
+            )  # an angle near pi rounds by 2^-51, half a width is >= 1e-9
             there = gain(sys[int(owner[i])], theta)
             assert np.max(there) <= found.high[i] * (1 + 1e-13)
             assert found.low[i] <= there[8] * (1 + 1e-13)

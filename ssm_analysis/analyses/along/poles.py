@@ -81,7 +81,7 @@ def effective_poles(sys: DiagonalLTV | DiagonalRecurrence) -> EffectivePoles:
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.effective_poles import effective_poles, quantiles
+    >>> from ssm_analysis.analyses.along.poles import effective_poles, quantiles
     >>> one = np.ones((2, 1, 1))
     >>> found = effective_poles(DiagonalLTV(log_poles=np.array([[-0.01], [-5.0]]), B=one, C=one, D=one))
     >>> found.openness().round(2)

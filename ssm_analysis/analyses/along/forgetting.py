@@ -30,7 +30,7 @@ def retention(sys: DiagonalLTV, *, at: Sequence[int] = (-1,)) -> Float[Array, "q
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.retention import retention
+    >>> from ssm_analysis.analyses.along.forgetting import retention
     >>> one = np.ones((3, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.log([[0.5], [0.25], [0.1]]), B=one, C=one, D=0 * one)
     >>> retention(sys)[0, :, 0].round(6)
@@ -55,7 +55,7 @@ def receptive_field(sys: DiagonalLTV, *, at: Sequence[int] = (-1,), shares: Sequ
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.retention import receptive_field
+    >>> from ssm_analysis.analyses.along.forgetting import receptive_field
     >>> one = np.ones((100, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.full((100, 1), -0.1), B=one, C=one, D=0 * one)
     >>> receptive_field(sys, shares=(0.5, 0.9))  # log(2) / 0.2, log(10) / 0.2

@@ -129,7 +129,7 @@ def small_signal(
     --------
     >>> import torch
     >>> from transformers import MambaConfig, MambaModel
-    >>> from ssm_analysis.studies.small_signal import small_signal
+    >>> from ssm_analysis.studies.linearization import small_signal
     >>> model = MambaModel(MambaConfig(hidden_size=4, state_size=2, num_hidden_layers=1, vocab_size=8))
     >>> found = small_signal(model.layers[0].mixer, np.ones(4), length=64, settle=128, rtol=1)
     >>> found.impulse_response.shape, found.frequency_response.shape, found.log_poles[""].shape

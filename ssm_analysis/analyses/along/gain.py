@@ -66,7 +66,7 @@ def energy_gain(sys: DiagonalLTV, *, rtol: float = 1e-6, cycles: int = CYCLES) -
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.energy_gain import energy_gain
+    >>> from ssm_analysis.analyses.along.gain import energy_gain
     >>> one = np.ones((2, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.zeros((2, 1)), B=one, C=one, D=one)  # T = [[1, 0], [1, 1]]
     >>> float(energy_gain(sys).gain.round(6))

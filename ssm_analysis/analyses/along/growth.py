@@ -57,7 +57,7 @@ def state_growth(sys: DiagonalLTV, u: Inexact[Array, "l *batch m"]) -> StateGrow
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.state_growth import state_growth
+    >>> from ssm_analysis.analyses.along.growth import state_growth
     >>> one = np.ones((4, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.log([[2.0]] * 4), B=one, C=one, D=one)
     >>> state_growth(sys, np.array([[1.0], [0.0], [0.0], [0.0]])).largest
