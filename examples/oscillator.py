@@ -17,27 +17,33 @@ log_frequency (N), damping_logit (N)     w in rad/token and zeta before their tr
 B (N, H), C (H, N), D (H)                input, output and elementwise feed-through matrices
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.linalg import expm
 
 from ssm_analysis import Layer, Layout, RealDiagonalSSM
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
 from ssm_analysis.families import Features, TimeInvariantFamily
-from ssm_analysis.families.shared.facts import Params
+from ssm_analysis.families.shared.facts import DeadUnits, Facts, FreshTensor, Params
+from ssm_analysis.families.shared.options import NoOptions
 from ssm_analysis.families.shared.parameters import check_params
 from ssm_analysis.families.shared.transforms import apply_transform
 from ssm_analysis.systems.discretization import zero_order_hold
 from ssm_analysis.xp import Array, array_namespace, complex_from, diag
 
+DAMPING_LOGIT = -2.0
+"""At initialization: a damping of 0.12."""
+OPTIONS = NoOptions()
 SHAPES = {"log_frequency": "N", "damping_logit": "N", "B": "N H", "C": "H N", "D": "H"}
 
 
 def init(*, d_model: int = 16, d_state: int = 32, seed: int = 0) -> Layer:
-    """A fresh layer: frequencies log-uniform from 0.01 to 1 rad/token, damping 0.12."""
+    """Return a fresh layer: frequencies log-uniform from 0.01 to 1 rad/token, damping 0.12."""
     rng = np.random.default_rng(seed)
     params = {
         "log_frequency": rng.uniform(np.log(0.01), 0, d_state),
-        "damping_logit": np.full(d_state, -2.0),
+        "damping_logit": np.full(d_state, DAMPING_LOGIT),
         "B": rng.standard_normal((d_state, d_model)) / np.sqrt(d_model),
         "C": rng.standard_normal((d_model, d_state)) / np.sqrt(d_state),
         "D": rng.standard_normal(d_model),
@@ -45,8 +51,8 @@ def init(*, d_model: int = 16, d_state: int = 32, seed: int = 0) -> Layer:
     return Layer(family="oscillator", params=params)
 
 
-def system(params: Params) -> RealDiagonalSSM:
-    """One system with H inputs and outputs, a complex mode for each oscillator."""
+def system(params: Params, options: NoOptions = OPTIONS) -> RealDiagonalSSM:
+    """Return one system with H inputs and outputs, a complex mode for each oscillator."""
     check_params("oscillator", params, SHAPES)
     xp = array_namespace(*params.values())
     w, zeta = xp.exp(params["log_frequency"]), apply_transform("sigmoid", params["damping_logit"])
@@ -57,13 +63,13 @@ def system(params: Params) -> RealDiagonalSSM:
     return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=C, D=diag(params["D"]))
 
 
-def core_input(params: Params, u: Array) -> Array:
-    """The input itself."""
+def core_input(params: Params, u: Array, options: NoOptions = OPTIONS) -> Array:
+    """Return the input itself."""
     return u
 
 
-def reference(params: Params, u: Array) -> np.ndarray:
-    """Position and velocity of each oscillator, step by step, by the exponential of their own real matrix."""
+def reference(params: Params, u: Array, options: NoOptions = OPTIONS) -> np.ndarray:
+    """Return the output, from position and velocity of each oscillator, step by step, by the exponential of their own real matrix."""
     w, zeta = np.exp(params["log_frequency"]), 1 / (1 + np.exp(-params["damping_logit"]))
     flows = [expm(np.asarray([[0, 1, 0], [-(a**2), -2 * z * a, a**2], [0, 0, 0]])) for a, z in zip(w, zeta, strict=True)]
     flow = np.stack(flows)  # the third state is the input, which is held
@@ -74,9 +80,26 @@ def reference(params: Params, u: Array) -> np.ndarray:
     return np.stack(y)
 
 
-def spectrum(params: Params) -> Spectrum:
-    """One of each conjugate pair."""
+def spectrum(params: Params, options: NoOptions = OPTIONS) -> Spectrum:
+    """Return one eigenvalue of each conjugate pair."""
     return diagonal_spectrum(system(params), one_of_each_pair=True)
+
+
+def width(params: Params, options: NoOptions) -> int:
+    """Return the number of features in and out."""
+    return params["B"].shape[1]
+
+
+def dead_oscillators(params: Params, options: NoOptions) -> DeadUnits:
+    """Return the oscillators that nothing drives or nothing reads."""
+    none = (np.abs(params["B"]).max(axis=1) == 0) | (np.abs(params["C"]).max(axis=0) == 0)
+    return DeadUnits(dead=none, unit="oscillators", why="all weights in or out are 0")
+
+
+def fresh(params: Params, options: NoOptions) -> Iterator[FreshTensor]:
+    """Yield the damping if it is that of the initialization."""
+    if np.all(params["damping_logit"] == DAMPING_LOGIT):
+        yield FreshTensor(name="damping_logit", words=f"{DAMPING_LOGIT:g} everywhere, as at initialization", suspicious=True)
 
 
 FAMILY = TimeInvariantFamily(
@@ -92,6 +115,7 @@ FAMILY = TimeInvariantFamily(
         initialization="frequencies log-uniform in [0.01, 1], damping 0.12",
         implementation="",
     ),
+    options=NoOptions,
     init=init,
     system=system,
     core_input=core_input,
@@ -99,4 +123,5 @@ FAMILY = TimeInvariantFamily(
     spectrum=spectrum,
     initial_spectrum=spectrum,
     layouts=(Layout(title="oscillators", family="oscillator", shapes=SHAPES),),
+    facts=Facts(width=width, dead=dead_oscillators, fresh=fresh),
 )

@@ -167,7 +167,7 @@ def modes_along(layer: Layer, u: np.ndarray) -> Modes:
     rates = decay_rates(layer.along(u))
     every = np.sort(rates, axis=None)
     return Modes(
-        at_bias=np.sort(-FAMILIES["s6"].at_bias(layer.params, **layer.options), axis=None),
+        at_bias=np.sort(-layer.at_bias(), axis=None),
         along=every[np.linspace(0, every.size - 1, 2001).astype(int)],
         beyond=np.searchsorted(every, 1 / np.asarray(LAGS), side="right") / every.size,
         averaged=np.sort(np.mean(rates, axis=0), axis=None),

@@ -7,4 +7,3 @@ from ssm_analysis.certificates.input_set import RMSNorm as RMSNorm
 from ssm_analysis.certificates.theorems import THEOREMS as THEOREMS
 from ssm_analysis.certificates.witness import Replay as Replay
 from ssm_analysis.certificates.witness import Witness as Witness
-from ssm_analysis.verification.subjects import verify as verify

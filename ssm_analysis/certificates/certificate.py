@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ssm_analysis.certificates.subject import RecurrentLayer, is_layer
 from ssm_analysis.certificates.theorems import THEOREMS
 from ssm_analysis.certificates.witness import Witness
-from ssm_analysis.families.base import Layer
-from ssm_analysis.systems.base import System
+from ssm_analysis.systems import LTI
 from ssm_analysis.xp import double, to_numpy
 
 VERDICTS = ("proved", "refuted", "undecided", "invalid")
@@ -171,11 +171,11 @@ def half_life(rate: Quantity) -> str:
     return f"at most {longest:.3g} tokens"
 
 
-def fingerprint(subject: Layer | System) -> str:
+def fingerprint(subject: RecurrentLayer | LTI) -> str:
     """sha256 over names, types, shapes and bytes of the parameters, and the options that they are read with."""
     found = hashlib.sha256()
-    if isinstance(subject, Layer):
-        found.update(f"{subject.family} {sorted(subject.options.items(), key=lambda item: item[0])!r}".encode())
+    if is_layer(subject):
+        found.update(f"{subject.family} {subject.options!r}".encode())
         arrays = dict(subject.params)
     else:
         found.update(f"{type(subject).__name__} {subject.dt!r}".encode())

@@ -1,21 +1,16 @@
-"""Time-invariant systems with a full matrix, and S4: diagonal minus low rank."""
+"""Time-invariant systems with a full matrix."""
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ssm_analysis.analyses.spectrum.extended_precision import EnclosedEigenvalues, enclose_eigenvalues
 from ssm_analysis.certificates.certificate import Certificate, Quantity
-from ssm_analysis.certificates.dense import BALL_STATES, UNIT, Circle, circle
+from ssm_analysis.certificates.dense import UNIT, Circle, circle
 from ssm_analysis.certificates.question import Question, counted_text, first_index, magnitude
-from ssm_analysis.certificates.rounding import Interval, Numbers, above, exp, row_norms, sigmoid, softplus
-from ssm_analysis.certificates.sign_tests import transform_sign
+from ssm_analysis.certificates.rounding import Numbers, above, row_norms
+from ssm_analysis.certificates.subject import is_layer
 from ssm_analysis.certificates.witness import Eigenvalue, Stretch, rounded_type
-from ssm_analysis.families.base import Layer
-from ssm_analysis.families.s4.spectrum import _complex_matrix, _stored_matrix
-from ssm_analysis.families.shared.transforms import RELU_FLOOR, exact_transform
 from ssm_analysis.systems import StateSpace
 from ssm_analysis.xp import double, to_numpy
 
@@ -28,9 +23,9 @@ def full_answers(question: Question, sys: StateSpace) -> Iterator[Certificate]:
     entries = list(np.ndindex(sys.batch_shape))
     found = [circle(sys.A[i], effort=question.effort) for i in entries]
     witnesses = {i: Eigenvalue(A=sys.A[i], value=f.value, margin=f.radius[0] - 1, index=i) for i, f in zip(entries, found, strict=True)}
-    yield from _stability(question, found, witnesses, entries, assumed=question.assumed)
+    yield from stability_answers(question, found, witnesses, entries, assumed=question.assumed)
     yield _non_expansive(question, sys, entries)
-    yield from _bounds(question, sys, found)
+    yield from bound_answers(question, sys, found)
     for dtype in question.dtypes:
         yield _rounded_entries(question, sys, entries, dtype)
         yield question.undecided(
@@ -38,121 +33,10 @@ def full_answers(question: Question, sys: StateSpace) -> Iterator[Certificate]:
         )
 
 
-def dplr_answers(question: Question, sys: StateSpace) -> Iterator[Certificate]:
-    """S4: from the stored Lambda and P, never from the rounded A."""
-    sys = sys.map(lambda x: to_numpy(double(x)))
-    entries = list(np.ndindex(sys.batch_shape))
-    found = contraction(question)
-    if found is None:
-        found = _enclosed(question)
-    witnesses = {i: Eigenvalue(A=sys.A[i], value=f.value, margin=f.radius[0] - 1, index=i) for i, f in zip(entries, found, strict=True)}
-    yield from _stability(question, found, witnesses, entries, assumed=question.assumed)
-    if all(f.theorem == "DPLR" for f in found):
-        norm = "the norm is x^* diag(1/delta) x, with a step of its own for each state" if question.params()["inv_dt"].shape[1] > 1 else ""
-        assumed = (*question.assumed, *([norm] if norm else []))
-        yield question.answer("non_expansive", "proved", theorem="DPLR", rigor="exact", assumptions=assumed)
-    else:
-        yield question.undecided(
-            "non_expansive",
-            "Q is not P, or some -Re Lambda or step is not positive: the theorem on dissipative matrices is silent",
-        )
-    yield from _bounds(question, sys, found)
-    for dtype in question.dtypes:
-        reason = "S4 runs as a convolution, or with a matrix that its code forms in the type: which one is rounded is not stored"
-        yield question.undecided(
-            f"pole_inside:{dtype}", f"{reason}; verify(layer.system()) answers for the exported matrix rounded entry by entry"
-        )
-        yield question.undecided(f"no_overflow:{dtype}", reason)
-
-
-def contraction(question: Question) -> list[Circle] | None:
-    """||A_d||^2 <= 1 - 2 delta m / (1 + delta ||A||/2)^2 for each feature; None unless Q = P and all signs are right."""
-    p = question.params()
-    real_transform, dt_transform = question.option("real_transform", "exp"), question.option("dt_transform", "exp")
-    if "Q" in p and not np.array_equal(p["Q"], p["P"]):
-        return None
-    if np.any(transform_sign(real_transform, p["A_real"]) <= 0) or np.any(transform_sign(dt_transform, p["inv_dt"]) <= 0):
-        return None
-    rate, frequency = _transform(real_transform, p["A_real"]), _transform(question.option("imag_transform", "none"), p["A_imag"])
-    delta = _transform(dt_transform, p["inv_dt"])
-    (H, k), S = p["inv_dt"].shape, p["A_real"].shape[0]
-    size = np.max(np.sqrt(above(rate.size() ** 2 + frequency.size() ** 2, 4)), axis=-1) * (1 + 4 * UNIT)
-    low_rank = np.sum(2 * np.sum(np.abs(p["P"]) ** 2, axis=-1), axis=0)  # both halves of each pair
-    norm, slowest = above(size + low_rank, p["P"].size + 8), np.min(rate.lo, axis=-1)
-    out = []
-    for h in range(H):
-        if k > 1:  # the statement holds in the norm of 1/delta; its rate is not worked out
-            out.append(Circle(verdict="proved", theorem="DPLR", rigor="exact", radius=(0.0, 1.0)))
-            continue
-        step, m = delta[h, 0], slowest[h % S]
-        loss = 2 * step.lo * m / (1 + step.hi * norm[h % S] / 2) ** 2 * (1 - 16 * UNIT)
-        radius = math.sqrt(max(0.0, 1 - float(loss))) * (1 + 4 * UNIT)
-        out.append(Circle(verdict="proved", theorem="DPLR", rigor="exact", radius=(0.0, min(radius, 1.0)), overshoot=1.0))
-    return out
-
-
-def _transform(name: str, x: np.ndarray) -> Interval:
-    exact = Interval.exact(x)
-    if name == "relu":
-        return Interval.exact(np.maximum(x, 0.0)) + Interval.exact(np.full(x.shape, RELU_FLOOR))
-    return {"exp": exp, "softplus": softplus, "sigmoid": sigmoid, "none": lambda v: v}[name](exact)
-
-
-def _enclosed(question: Question) -> list[Circle]:
-    """The bilinear transform of eigenvalues of the stored continuous matrix, enclosed once for each different one."""
-    p = question.params()
-    transforms = [question.option(f"{name}_transform", default) for name, default in (("dt", "exp"), ("real", "exp"), ("imag", "none"))]
-    conj_sym = question.option("conj_sym", True)
-    matrix = _stored_matrix if conj_sym else _complex_matrix
-    (H, k), S = p["inv_dt"].shape, p["A_real"].shape[0]
-    n = (2 if conj_sym else 1) * p["A_real"].shape[1]
-    if n > 2 * BALL_STATES[question.effort]:  # in balls of 256 bits: one matrix often serves many features
-        return [
-            Circle(verdict="undecided", reason=f"not dissipative, and too many states ({n}) for balls with effort={question.effort!r}")
-        ] * H
-    known: dict[bytes, EnclosedEigenvalues | None] = {}
-    out = []
-    for h in range(H):
-        low_rank = (p["P"][:, h % S], p.get("Q", p["P"])[:, h % S])
-        rows = (p["A_real"][h % S], p["A_imag"][h % S], *low_rank, p["inv_dt"][h] if k > 1 else np.ones(0))
-        key = b"".join(row.tobytes() for row in rows)
-        if key not in known:
-            try:
-                known[key] = enclose_eigenvalues(functools.partial(matrix, *rows, *transforms))
-            except ValueError:
-                known[key] = None
-        out.append(_discretized(known[key], transforms[0] if k == 1 else "none", float(p["inv_dt"][h, 0]) if k == 1 else 1.0))
-    return out
-
-
-def _discretized(found: EnclosedEigenvalues | None, transform: str, step: float) -> Circle:
-    """Where (1 + w)/(1 - w) with w = delta lambda / 2 lies: |1 + w|^2 - |1 - w|^2 = 4 Re w."""
-    import flint
-
-    if found is None:
-        return Circle(verdict="undecided", reason="not dissipative, and the eigenvalues could not be enclosed")
-    with flint.ctx.workprec(found.bits):
-        half = exact_transform(transform, step) / 2
-        w = [half * ball for ball in found.balls]
-        if any((1 - x).contains(0) for x in w):
-            return Circle(verdict="undecided", reason="delta A / 2 may have the eigenvalue 1, where the discrete matrix does not exist")
-        poles = [(1 + x) / (1 - x) for x in w]
-        sizes = [(math.nextafter(float(z.abs_lower()), 0.0), math.nextafter(float(z.abs_upper()), math.inf)) for z in poles]
-        top = max(range(len(w)), key=lambda i: float(w[i].real.mid()))
-        low, high = max(a for a, _ in sizes), max(b for _, b in sizes)
-        if w[top].real >= 0:
-            value = complex(float(poles[top].real), float(poles[top].imag))
-            return Circle(verdict="refuted", theorem="balls", rigor="interval", radius=(max(low, 1.0), high), value=value)
-        if all(x.real < 0 for x in w):
-            return Circle(verdict="proved", theorem="balls", rigor="interval", radius=(min(low, 1.0), min(high, 1.0)))
-    return Circle(
-        verdict="undecided", radius=(low, high), reason="not dissipative, and an eigenvalue could not be told from the imaginary axis"
-    )
-
-
-def _stability(
+def stability_answers(
     question: Question, found: Sequence[Circle], witnesses: dict, entries: list[tuple[int, ...]], *, assumed: tuple[str, ...]
 ) -> Iterator[Certificate]:
+    """Yield the two certificates of stability from where the eigenvalues of each entry of the batch lie."""
     verdicts = [f.verdict for f in found]
     worst = max(
         range(len(found)), key=lambda i: (("proved", "undecided", "refuted").index(verdicts[i]), found[i].radius[0], found[i].radius[1])
@@ -168,7 +52,7 @@ def _stability(
     for name in ("asymptotic_stability", "uniform_exponential_stability"):
         if verdicts[worst] == "refuted":
             witness = witnesses[entries[worst]]
-            if isinstance(question.subject, Layer) and not witness.replay().violated:
+            if is_layer(question.subject) and not witness.replay().violated:
                 reason = (
                     "an enclosed eigenvalue of the stored matrix is outside the circle, but that of the exported matrix in 64 bits is not"
                 )
@@ -230,7 +114,7 @@ def spectral_norm(A: np.ndarray) -> tuple[float, np.ndarray]:
     return float(above(np.asarray(np.linalg.norm(A)), 2 * n * n)), x
 
 
-def _bounds(question: Question, sys: StateSpace, found: Sequence[Circle]) -> Iterator[Certificate]:
+def bound_answers(question: Question, sys: StateSpace, found: Sequence[Circle]) -> Iterator[Certificate]:
     """||x|| <= K sup ||B u|| / (1 - radius) as ||A^k|| <= K radius^k."""
     if any(f.verdict != "proved" for f in found):
         for name in ("bounded_state", "bounded_output"):

@@ -90,3 +90,12 @@ def finite(limit: float | None, name: str) -> None:
     """Raise a ValueError unless the limit is None or a positive number."""
     if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):
         raise ValueError(f"{name} must be a positive number, the gain to stay below, got {limit!r}")
+
+
+def with_gain_answers(question: Question, sys: LTI, answers: Iterator[Certificate]) -> Iterator[Certificate]:
+    """Yield the answers about a time-invariant system, the first of which is about asymptotic stability, and those about its gains."""
+    stability = next(answers)
+    assert stability.property == "asymptotic_stability"
+    yield stability
+    yield from answers
+    yield from gain_answers(question, sys, stability)

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from ssm_analysis.certificates.certificate import Certificate, Quantity, fingerprint
 from ssm_analysis.certificates.input_set import InputSet
-from ssm_analysis.families.base import Layer
+from ssm_analysis.certificates.subject import RecurrentLayer, is_layer
 from ssm_analysis.systems import LTI
 from ssm_analysis.xp import double, to_numpy
 
+PROPERTIES = ("asymptotic_stability", "uniform_exponential_stability", "non_expansive", "bounded_state", "bounded_output")
+"""What is asked of every subject."""
 EFFORTS = ("fast", "tight", "witness")
 NEEDS_INPUT = "nothing bounds what enters the layer: give norm=RMSNorm(...) or LayerNorm(...), the norm in front of it, or input_radius="
 
@@ -21,7 +23,7 @@ NEEDS_INPUT = "nothing bounds what enters the layer: give norm=RMSNorm(...) or L
 class Question:
     """One subject and what is asked about it."""
 
-    subject: Layer | LTI
+    subject: RecurrentLayer | LTI
     name: str
     inputs: InputSet | None
     dtypes: tuple[str, ...]
@@ -43,19 +45,39 @@ class Question:
     def assumed(self) -> tuple[str, ...]:
         """What was assumed about the input, and about options that the weights do not store."""
         options = ()
-        if isinstance(self.subject, Layer):
+        if is_layer(self.subject):
             options = tuple(f"{k} = {a.value!r} ({a.source})" for k, a in self.subject.assumptions.items())
         return (*options, *(() if self.inputs is None else (self.inputs.text,)))
 
-    def params(self) -> dict[str, np.ndarray]:
-        """The parameters of a layer as doubles: an exact lift."""
-        assert isinstance(self.subject, Layer)
-        return {name: to_numpy(double(x)) for name, x in self.subject.params.items()}
+    @property
+    def layer(self) -> RecurrentLayer:
+        """The subject of a question about a layer."""
+        assert is_layer(self.subject)
+        return self.subject
 
-    def option(self, name: str, default: Any) -> Any:
-        """An option of the layer, or its default."""
-        assert isinstance(self.subject, Layer)
-        return self.subject.options.get(name, default)
+    def params(self) -> dict[str, np.ndarray]:
+        """Return the parameters of the layer as doubles, an exact lift."""
+        return {name: to_numpy(double(x)) for name, x in self.layer.params.items()}
+
+    def lifted_layer(self) -> RecurrentLayer:
+        """Return the layer with its parameters in numpy, as doubles."""
+        return self.layer.map(lambda x: to_numpy(double(x)))
+
+    def uncovered_options(self, covered: Sequence[str]) -> list[str]:
+        """Return the options that differ from their defaults and that a theorem was not written for."""
+        options = self.layer.options
+        return [f.name for f in fields(options) if f.name not in covered and getattr(options, f.name) != f.default]
+
+    def all_undecided(self, reason: str) -> Iterator[Certificate]:
+        """Yield an undecided certificate for every property."""
+        return (self.undecided(name, reason) for name in self.properties)
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """Names of the properties that are asked for, in the order of the answers."""
+        executed = [f"{name}:{dtype}" for dtype in self.dtypes for name in ("pole_inside", "no_overflow")]
+        gains = [name for name in ("hinf_below", "l1_below") if getattr(self, name) is not None]
+        return (*PROPERTIES, *executed, *gains)
 
 
 def timed(question: Question, answers: Iterator[Certificate]) -> list[Certificate]:

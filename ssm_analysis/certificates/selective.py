@@ -11,7 +11,6 @@ from ssm_analysis.certificates.formats import FORMATS, pole_range_verdict
 from ssm_analysis.certificates.question import NEEDS_INPUT, Question, counted_text, magnitude
 from ssm_analysis.certificates.rounding import above
 from ssm_analysis.certificates.witness import Drive
-from ssm_analysis.families.base import Layer
 
 ONCE = (
     "step, B and u of the scan are those of exact arithmetic to a relative 2^-10; from them pole and input are computed in 32 bits or more "
@@ -129,9 +128,8 @@ def _non_expansive(question: Question, ranges: Ranges) -> Certificate:
     if ranges.decays:
         return question.answer(name, "proved", theorem="T1", rigor="exact", assumptions=_options(question))
     if ranges.slow is not None and ranges.slow.value < 0:
-        assert isinstance(question.subject, Layer)
         slow = ranges.slow
-        witness = Drive(layer=question.subject, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype="fp64")
+        witness = Drive(layer=question.layer, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype="fp64")
         if witness.replay().violated:
             return question.answer(name, "refuted", theorem="T1", rigor="exact", assumptions=question.assumed, witness=witness)
     return question.undecided(name, ranges.reasons.get("sign", "the sign of the step is not known for every input"))
@@ -180,9 +178,8 @@ def _pole_inside(question: Question, ranges: Ranges, dtype: str) -> Certificate:
     if verdict == "proved":
         return question.answer(name, "proved", **known)
     if verdict == "refuted" and ranges.slow is not None:
-        assert isinstance(question.subject, Layer)
         slow = ranges.slow
-        witness = Drive(layer=question.subject, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype=dtype)
+        witness = Drive(layer=question.layer, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype=dtype)
         if witness.replay().violated:
             return question.answer(name, "refuted", witness=witness, **known)
     if question.inputs is None and slowest.lower <= 0:
@@ -214,8 +211,7 @@ def _no_overflow(question: Question, ranges: Ranges, dtype: str) -> Certificate:
         return question.answer(name, "proved", **known)
     large = ranges.large
     if large is not None and large.value >= kind.largest * (1 + 2.0**-6):
-        assert isinstance(question.subject, Layer)
-        witness = Drive(layer=question.subject, u=large.u, index=large.index, quantity="state", limit=kind.largest, dtype=dtype)
+        witness = Drive(layer=question.layer, u=large.u, index=large.index, quantity="state", limit=kind.largest, dtype=dtype)
         if witness.replay().violated:
             return question.answer(name, "refuted", witness=witness, **known)
     if not ranges.convex:

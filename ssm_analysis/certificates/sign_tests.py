@@ -7,15 +7,11 @@ r"""The decay of diagonal modes from the numbers that are stored: exact signs, a
 and for the LRU exp(nu). No exponential is rounded on the way to a sign.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssm_analysis.certificates.rounding import Interval, exp, sigmoid, softplus
-from ssm_analysis.families.base import Layer
-from ssm_analysis.families.s5.model import CLIP
-from ssm_analysis.families.shared.transforms import RELU_FLOOR, tile_copies
+from ssm_analysis.certificates.rounding import Interval
 from ssm_analysis.systems import DiagonalSSM, RealDiagonalSSM
 from ssm_analysis.xp import double, real, to_numpy
 
@@ -51,74 +47,19 @@ def decay_of_system(sys: DiagonalSSM | RealDiagonalSSM) -> Decay:
     return Decay(sign=np.sign(re).astype(int), rate=Interval.exact(-re), factors=(re,), formula="Re log(lambda)")
 
 
-def decay_of_s4d(layer: Layer) -> Decay:
-    """Rates f(A_real) and steps g(inv_dt): transforms other than ``none`` are positive for every number."""
-    p, options = {name: to_numpy(double(x)) for name, x in layer.params.items()}, layer.options
-    real_transform, dt_transform = options.get("real_transform", "exp"), options.get("dt_transform", "exp")
-    H = p["inv_dt"].shape[0]
-    stored = tile_copies(p["A_real"], H)
-    rate = _tiled(_transformed(real_transform, p["A_real"]), H)
-    delta = _transformed(dt_transform, p["inv_dt"])
-    decides = [x for name, x in ((real_transform, stored), (dt_transform, p["inv_dt"])) if name == "none"]
-    factors = (-np.ones_like(stored), *decides)
-    if options.get("disc", "zoh") == "bilinear":
-        zero = np.zeros_like(p["A_real"])
-        imag_part = _transformed(options.get("imag_transform", "none"), p["A_imag"]) if "A_imag" in p else Interval.exact(zero)
-        found = _bilinear_rate(delta * rate, delta * _tiled(imag_part, H))
-    else:
-        found = delta * rate
-    return Decay(sign=_sign(factors), rate=found, factors=factors, formula="the sign of -delta A_real, positive transforms left out")
-
-
-def decay_of_s5(layer: Layer) -> Decay:
-    """Lambda_re has the sign; the steps exp(log_step) are positive."""
-    p, options = {name: to_numpy(double(x)) for name, x in layer.params.items()}, layer.options
-    re = np.minimum(p["Lambda_re"], CLIP) if options.get("clip_eigs", False) else p["Lambda_re"]
-    rescale = float(options.get("step_rescale", 1.0))
-    delta = exp(Interval.exact(p["log_step"])) * Interval.exact(np.full(re.shape, rescale))
-    rate = delta * Interval.exact(-re)
-    if options.get("discretization", "zoh") == "bilinear":
-        rate = _bilinear_rate(rate, delta * Interval.exact(p["Lambda_im"]))
-    factors = (re, np.full(re.shape, rescale))
-    return Decay(sign=_sign(factors), rate=rate, factors=factors, formula="Lambda_re step_rescale")
-
-
-def decay_of_lru(layer: Layer) -> Decay:
-    """exp(nu) is positive whatever nu is."""
-    nu = to_numpy(double(layer.params["nu_log"]))
-    minus = -np.ones_like(nu)
-    return Decay(sign=minus.astype(int), rate=exp(Interval.exact(nu)), factors=(minus,), formula="-exp(nu)", theorem="log-log")
-
-
-DECAYS: dict[str, Callable[[Layer], Decay]] = {"s4d": decay_of_s4d, "s5": decay_of_s5, "lru": decay_of_lru}
-"""Families whose layers are diagonal."""
-
-
-def transform_sign(name: str, x: np.ndarray) -> np.ndarray:
-    """Exact sign of f(x)."""
-    return np.sign(x).astype(int) if name == "none" else np.ones(np.shape(x), dtype=int)
-
-
-def _transformed(name: str, x: np.ndarray) -> Interval:
-    exact = Interval.exact(x)
-    if name == "relu":
-        return Interval.exact(np.maximum(x, 0.0)) + Interval.exact(np.full(x.shape, RELU_FLOOR))
-    return {"exp": exp, "softplus": softplus, "sigmoid": sigmoid, "none": lambda v: v}[name](exact)
-
-
-def _tiled(x: Interval, H: int) -> Interval:
-    return Interval(tile_copies(x.lo, H), tile_copies(x.hi, H))
-
-
-def _sign(factors: tuple[np.ndarray, ...]) -> np.ndarray:
+def product_sign(factors: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return the exact sign of a product of exact numbers."""
     sign = np.ones(np.broadcast_shapes(*(f.shape for f in factors)), dtype=int)
     for factor in factors:
         sign = sign * np.sign(factor).astype(int)
     return sign
 
 
-def _bilinear_rate(decay: Interval, angle: Interval) -> Interval:
-    """From delta r and delta Im a, of whatever sign; a pole outside the circle has a negative rate."""
+def bilinear_rate(decay: Interval, angle: Interval) -> Interval:
+    """Enclose the decay rate of a pole that the bilinear rule makes of delta r and delta Im a, of whatever sign.
+
+    A pole outside the circle has a negative rate.
+    """
     half = Interval.exact(np.full(decay.lo.shape, 0.5))
     x, y = decay * half, angle * half  # w = -x + i y
     size = Interval(np.maximum(-x.hi, x.lo), np.maximum(np.abs(x.lo), np.abs(x.hi)))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ssm_analysis.certificates.certificate import fingerprint
+from ssm_analysis.certificates.subject import RecurrentLayer
 from ssm_analysis.certificates.witness import Witness
-from ssm_analysis.families.base import Layer
 from ssm_analysis.systems import DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.xp import to_numpy
 
@@ -24,7 +24,7 @@ def stored_witness(witness: Witness) -> dict[str, Any]:
     return {**witness.to_dict(), "fields": {name: _stored(value) for name, value in vars(witness).items()}}
 
 
-def witness_of(data: Mapping[str, Any], *, layer: Layer | None = None) -> Witness:
+def witness_of(data: Mapping[str, Any], *, layer: RecurrentLayer | None = None) -> Witness:
     """The witness of `stored_witness`, ready to replay.
 
     Parameters
@@ -46,7 +46,7 @@ def witness_of(data: Mapping[str, Any], *, layer: Layer | None = None) -> Witnes
 
 
 def _stored(value: Any) -> Any:
-    if isinstance(value, Layer):
+    if isinstance(value, RecurrentLayer):
         return {"layer": value.name, "sha256": fingerprint(value)}
     if type(value).__name__ in SYSTEMS:
         fields = {name: _stored(to_numpy(getattr(value, name))) for name in value.AXES}
@@ -70,7 +70,7 @@ def _stored_array(x: np.ndarray) -> dict[str, Any]:
     return {"dtype": "complex128" if np.iscomplexobj(x) else x.dtype.name, "repeats": repeats.tolist(), "rows": rows.tolist()}
 
 
-def _restored(value: Any, layer: Layer | None) -> Any:
+def _restored(value: Any, layer: RecurrentLayer | None) -> Any:
     if not isinstance(value, dict):
         return value
     if "sha256" in value:

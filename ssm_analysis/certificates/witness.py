@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ssm_analysis.families.base import Layer
+from ssm_analysis.certificates.subject import RecurrentLayer
 from ssm_analysis.xp import double, to_numpy
 
 DIGITS = 60
@@ -211,7 +211,7 @@ class Drive(Witness):
         Of the executed recurrence, as numpy or ml_dtypes name it.
     """
 
-    layer: Layer
+    layer: RecurrentLayer
     u: np.ndarray
     index: tuple[int, ...]
     quantity: str

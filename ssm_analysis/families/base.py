@@ -1,7 +1,7 @@
 """Layers and families: what one layer of a model is, what a family provides, and the families that are known."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from types import MappingProxyType
@@ -74,7 +74,7 @@ class TimeInvariantFamily:
     title: str
     paper: str
     features: Features
-    options: type | None = None
+    options: type
     init: "Callable[..., Layer]"
     system: Callable[..., LTI]
     core_input: Callable[..., Inexact[Array, "l *batch m"]]
@@ -82,7 +82,7 @@ class TimeInvariantFamily:
     spectrum: Callable[..., Spectrum]
     initial_spectrum: Callable[..., Spectrum]
     layouts: tuple[Layout, ...] = ()
-    facts: Facts | None = None
+    facts: Facts
     certificate: "Callable[[Question], Iterator[Certificate]] | None" = None
 
 
@@ -108,7 +108,7 @@ class SelectiveFamily:
     title: str
     paper: str
     features: Features
-    options: type | None = None
+    options: type
     init: "Callable[..., Layer]"
     along: Callable[..., DiagonalLTV]
     windows: Callable[..., Iterator[DiagonalLTV]]
@@ -116,7 +116,7 @@ class SelectiveFamily:
     reference: Callable[..., Any]
     at_bias: Callable[..., Inexact[Array, "*batch n"]]
     layouts: tuple[Layout, ...] = ()
-    facts: Facts | None = None
+    facts: Facts
     certificate: "Callable[[Question], Iterator[Certificate]] | None" = None
 
 
@@ -201,14 +201,15 @@ class Layer:
         """The options of the family, as its frozen dataclass: the assumptions that are not folded into the parameters."""
         values = {name: assumption.value for name, assumption in self.assumptions.items() if not assumption.folded}
         family = self._definition()
-        return values if family.options is None else family.options(**values)
+        unknown = [name for name in values if name not in {field.name for field in fields(family.options)}]
+        if unknown:
+            has = ", ".join(field.name for field in fields(family.options)) or "none"
+            raise ValueError(f"family {self.family!r} has no option {', '.join(map(repr, unknown))}; its options are {has}")
+        return family.options(**values)
 
     def _call(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         """Call a function of the family with the parameters, what else it takes, and the options."""
-        options = self.options
-        if isinstance(options, dict):
-            return function(self.params, *arguments, **more, **options)
-        return function(self.params, *arguments, options, **more)
+        return function(self.params, *arguments, self.options, **more)
 
     def system(self) -> LTI:
         """The time-invariant system of this layer, one per channel for single-input families."""

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ssm_analysis.families.base import Layer
-from ssm_analysis.families.shared.transforms import apply_transform
-from ssm_analysis.inspection.fresh import fresh_tensors
+from ssm_analysis.families import FAMILIES, Layer
+from ssm_analysis.families.shared.facts import Facts
 from ssm_analysis.inspection.poles_of_layers import LayerPoles
 
 ABSURD = 1e6
@@ -23,7 +22,6 @@ ABSURD_RATE = 25.0
 """|log rate| beyond this: decay rates below 1e-11 or above 1e11 per step."""
 SLOWEST_STEP, FASTEST_STEP = 1e-6, 1e2
 """Steps are initialized between 1e-4 and 1e-1 in all families."""
-LOG_RATES = ("A_log", "A_real", "nu_log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +78,13 @@ def findings(layer: Layer, poles: LayerPoles) -> Iterator[Finding]:
 
 
 def _freshness(layer: Layer) -> Iterator[Finding]:
-    for tensor, words, suspicious in fresh_tensors(layer):
+    for tensor in _facts(layer).fresh(layer.params, layer.options):
         yield Finding(
             layer=layer.name,
-            severity="warning" if suspicious else "note",
-            code=f"fresh-{tensor}",
-            message=f"{tensor} is {words}" + ("; if this model was trained, something has overwritten it" if suspicious else ""),
+            severity="warning" if tensor.suspicious else "note",
+            code=f"fresh-{tensor.name}",
+            message=f"{tensor.name} is {tensor.words}"
+            + ("; if this model was trained, something has overwritten it" if tensor.suspicious else ""),
         )
 
 
@@ -107,19 +106,18 @@ def _eigenvalues(count: int) -> str:
 
 
 def _rates_and_steps(layer: Layer) -> Iterator[Finding]:
-    for name in LOG_RATES:
-        x = layer.params.get(name)
-        transform = layer.options.get("real_transform", "exp")
-        if x is not None and transform == "exp" and (worst := float(np.max(np.abs(x)))) > ABSURD_RATE:
+    facts = _facts(layer)
+    for name, x in facts.log_rates(layer.params, layer.options).items():
+        if (worst := float(np.max(np.abs(x)))) > ABSURD_RATE:
             yield _warning(layer, "absurd-rate", f"{name} reaches {worst:.3g} in size: decay rates of e^±{worst:.3g}")
-    step = _steps(layer)
+    step = facts.steps(layer.params, layer.options)
     if step is None:
         return
     if np.any(step < SLOWEST_STEP) or np.any(step > FASTEST_STEP):
         yield _warning(
             layer, "absurd-step", f"steps lie between {np.min(step):.3g} and {np.max(step):.3g}; they start between 1e-4 and 1e-1"
         )
-    low, high = layer.options.get("time_step_limit", (0.0, math.inf))
+    low, high = facts.step_limits(layer.options)
     clamped = int(np.sum((step < low) | (step > high)))
     if clamped:
         yield _warning(
@@ -128,52 +126,26 @@ def _rates_and_steps(layer: Layer) -> Iterator[Finding]:
 
 
 def _dead(layer: Layer) -> Iterator[Finding]:
-    """Channels that pass nothing on, whatever enters."""
-    p = layer.params
-    if layer.family in ("s4", "s4d"):
-        dead, unit, why = np.sum(np.abs(p["C"]), axis=(0, -1)) == 0, "channels", "C is 0"
-    elif layer.family in ("s6", "mamba2"):
-        taps = np.abs(p["conv1d.weight"]).reshape(len(p["conv1d.weight"]), -1)
-        dead, unit, why = taps.max(axis=1) == 0, "channels", "the taps of the convolution are 0"
-    elif layer.family in ("s5", "lru"):
-        B = np.abs(p["B"]) if "B" in p else np.hypot(p["B_re"], p["B_im"])
-        C = np.abs(p["C"]) if "C" in p else np.hypot(p["C_re"], p["C_im"])
-        dead, unit, why = (B.max(axis=1) == 0) | (C.max(axis=0) == 0), "states", "all weights in or out are 0"
-    else:
-        return
-    if np.any(dead):
-        yield _warning(layer, "dead", f"{int(dead.sum())} of {dead.size} {unit} carry nothing: {why}")
+    """Yield a finding if channels or states pass nothing on, whatever enters."""
+    units = _facts(layer).dead(layer.params, layer.options)
+    if units is not None and np.any(units.dead):
+        yield _warning(layer, "dead", f"{int(units.dead.sum())} of {units.dead.size} {units.unit} carry nothing: {units.why}")
 
 
 def _aliased(layer: Layer) -> Iterator[Finding]:
-    """Modes whose frequency one token is too long to show; the bilinear rule warps them instead."""
-    if layer.family not in ("s4d", "s5") or layer.options.get("disc", layer.options.get("discretization")) == "bilinear":
+    """Yield a finding if modes have a frequency that one token is too long to show."""
+    angles = _facts(layer).turns(layer.params, layer.options)
+    if angles is None:
         return
-    p, step = layer.params, _steps(layer)
-    assert step is not None
-    if layer.family == "s5":
-        turned = np.abs(step * layer.options.get("step_rescale", 1.0) * p["Lambda_im"])
-    elif "A_imag" in p:
-        frequency = apply_transform(layer.options.get("imag_transform", "none"), p["A_imag"])
-        turned = np.abs(step * np.resize(frequency, (len(step), frequency.shape[1])))
-    else:
-        return
-    aliased = int(np.sum(turned > math.pi))
+    aliased = int(np.sum(angles > math.pi))
     if aliased:
         yield _warning(
-            layer, "aliased", f"{aliased} of {turned.size} modes turn by more than pi per token: they act as lower frequencies than learned"
+            layer, "aliased", f"{aliased} of {angles.size} modes turn by more than pi per token: they act as lower frequencies than learned"
         )
 
 
-def _steps(layer: Layer) -> np.ndarray | None:
-    """Learned steps; of selective layers those of the bias."""
-    p, options = layer.params, layer.options
-    if "inv_dt" in p:
-        return apply_transform(options.get("dt_transform", "exp"), p["inv_dt"])
-    if "log_step" in p:
-        return np.exp(p["log_step"])
-    bias = next((p[name] for name in ("dt_proj.bias", "dt_proj_bias", "dt_bias") if name in p), None)
-    return None if bias is None else apply_transform("softplus", np.reshape(bias, -1)) + options.get("dt_offset", 0.0)
+def _facts(layer: Layer) -> Facts:
+    return FAMILIES[layer.family].facts
 
 
 def _warning(layer: Layer, code: str, message: str) -> Finding:

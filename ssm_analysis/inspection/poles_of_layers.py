@@ -1,18 +1,15 @@
 """The eigenvalues of one layer as they can be known without an input, and which matrix they belong to."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Inexact
 
 from ssm_analysis.analyses.spectrum.modes import decay_rates
-from ssm_analysis.families.base import Layer
-from ssm_analysis.systems import LTI, StateSpace
+from ssm_analysis.families import FAMILIES, Layer
+from ssm_analysis.systems import LTI
 from ssm_analysis.xp import double, to_numpy
 
-SECONDS_FOR_64_STATES = 1.3
-"""Of one eigenvalue problem of S4 in extended precision; eight times that for twice as many states."""
 PATIENCE = 30.0
 """Seconds for the eigenvalues of one layer, beyond which only what double precision can tell is given."""
 
@@ -49,7 +46,7 @@ def layer_poles(layer: Layer, system: LTI | None) -> LayerPoles:
     if system is None:
         log_poles = to_numpy(double(layer.at_bias()))
         return LayerPoles(log_poles=log_poles, matrix="A with the step of the bias alone", one_of_each_pair=False, trusted=True)
-    if isinstance(system, StateSpace) and _seconds(layer, system.nstates) > PATIENCE:
+    if FAMILIES[layer.family].facts.spectrum_seconds(layer.params, layer.options) > PATIENCE:
         rates = to_numpy(decay_rates(system))
         return LayerPoles(
             log_poles=-rates,
@@ -59,10 +56,3 @@ def layer_poles(layer: Layer, system: LTI | None) -> LayerPoles:
         )
     found = layer.spectrum()
     return LayerPoles(log_poles=to_numpy(found.log_poles), matrix=found.matrix, one_of_each_pair=found.one_of_each_pair, trusted=True)
-
-
-def _seconds(layer: Layer, states: int) -> float:
-    """What the eigenvalues in extended precision will cost: one problem for each copy of A, or each feature."""
-    steps = layer.params["inv_dt"].shape
-    problems = layer.params["A_real"].shape[0] if steps[1] == 1 else steps[0]
-    return problems * SECONDS_FOR_64_STATES * math.pow(states / 64, 3)

@@ -11,9 +11,9 @@ Lu et al., Mamba Modulation, arXiv 2509.19633 (spectrum of A); Azizi et al., Mam
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
-from ssm_analysis.families.base import Assumption, Layer
+from ssm_analysis.families import FAMILIES, Assumption, Layer
 
 
 def extended(layer: Layer, *, A_scale: float = 1.0, delta_scale: float = 1.0) -> Layer:
@@ -49,13 +49,13 @@ def extended(layer: Layer, *, A_scale: float = 1.0, delta_scale: float = 1.0) ->
             raise ValueError(f"{name} must be a positive number, got {scale!r}")
     if not layer.time_varying:
         raise ValueError(f"extended is about selective layers, and one of family {layer.family!r} does not depend on its input")
-    if "A_log" in layer.params:
-        slower = replace(layer, params={**layer.params, "A_log": layer.params["A_log"] + math.log(A_scale)})
-        return _with_option(slower, "delta_scale", layer.options.get("delta_scale", 1.0) * delta_scale)
-    if delta_scale != 1:
-        raise ValueError(f"a layer of family {layer.family!r} has no step delta to scale; scale its decay with A_scale")
-    return _with_option(layer, "c", layer.options.get("c", 8.0) * A_scale)
-
-
-def _with_option(layer: Layer, name: str, value: float) -> Layer:
-    return replace(layer, assumptions={**layer.assumptions, name: Assumption(value=value, source="caller")})
+    slowed = FAMILIES[layer.family].facts.slowed
+    if slowed is None:
+        raise ValueError(f"the family {layer.family!r} does not say how its layers are slowed down")
+    slower = slowed(layer.params, layer.options, A_scale=A_scale, delta_scale=delta_scale)
+    changed = {
+        f.name: Assumption(value=value, source="caller")
+        for f in fields(slower.options)
+        if (value := getattr(slower.options, f.name)) != getattr(layer.options, f.name)
+    }
+    return replace(layer, params=slower.params, assumptions={**layer.assumptions, **changed})

@@ -7,23 +7,12 @@ import numpy as np
 
 from ssm_analysis.checkpoint.recognition import Group
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore
-from ssm_analysis.families.base import Layer
+from ssm_analysis.families import FAMILIES, Layer
+from ssm_analysis.families.shared.facts import NormPlace
 
 if TYPE_CHECKING:
     from ssm_analysis.certificates import LayerNorm, RMSNorm
 
-BESIDE = {
-    "mixer": ("norm",),
-    "mamba": ("input_layernorm",),
-    "recurrent_block": ("temporal_pre_norm",),
-    "temporal_block": ("temporal_pre_norm",),
-    "hawk": ("hawk_norm",),
-}
-"""Names of the norm beside a layer, by the last part of the name of the layer's module: Mamba, Mamba-2, Falcon-Mamba and
-Nemotron-H; Jamba, Zamba, Zamba-2, Bamba, Falcon-H1 and Granite; recurrentgemma; its port to transformers; Hawk. A name that means
-several things in different models (``norm`` beside ``mamba``, before or behind it) is not here."""
-OFFSET = ("temporal_pre_norm",)
-"""These store w and multiply by 1 + w."""
 WEIGHTS = ("weight", "scale", "gamma")
 
 
@@ -62,12 +51,14 @@ def norm_in_front(store: TensorStore, group: Group, layer: Layer, *, name: str |
 
     parent, _, module = group.prefix.rstrip(".").rpartition(".")
     names = {name.replace("/", "."): name for name in store.shapes}
-    for norm in BESIDE.get(module, ()) if name is None else (name,):
-        stem = f"{parent}.{norm}" if parent else norm
+    facts = FAMILIES[layer.family].facts
+    places = [place for place in facts.norm_places if place.module == module] if name is None else [NormPlace(module=module, norm=name)]
+    for norm in places:
+        stem = f"{parent}.{norm.norm}" if parent else norm.norm
         place = next((names[f"{stem}.{leaf}"] for leaf in WEIGHTS if f"{stem}.{leaf}" in names), None)
-        if place is None or store.shapes[place] != (_width(layer),):
+        if place is None or store.shapes[place] != (facts.width(layer.params, layer.options),):
             continue
-        weight = _numbers(store, place) + (1 if norm in OFFSET else 0)
+        weight = _numbers(store, place) + (1 if norm.adds_one else 0)
         if f"{stem}.bias" not in names:
             return NormInFile(norm=RMSNorm(weight=weight), place=place)
         return NormInFile(norm=LayerNorm(weight=weight, bias=_numbers(store, names[f"{stem}.bias"])), place=place)
@@ -79,11 +70,3 @@ def _numbers(store: TensorStore, name: str) -> np.ndarray:
     if not np.all(np.isfinite(x)):
         raise CheckpointError(f"NaN or infinite entries in {name!r}, the norm in front of the layer", path=store.source)
     return x
-
-
-def _width(layer: Layer) -> int | None:
-    """Features that enter the layer, by the projection in front, the steps, or D."""
-    for name, axis in (("in_proj.weight", 1), ("linear_x.weight", 1), ("inv_dt", 0), ("D", -1)):
-        if name in layer.params:
-            return layer.params[name].shape[axis]
-    return None

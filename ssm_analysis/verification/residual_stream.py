@@ -11,7 +11,8 @@ from ssm_analysis.certificates.composition import Block, composition_certificate
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
 from ssm_analysis.checkpoint.recognition import Group
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore
-from ssm_analysis.families.base import Layer
+from ssm_analysis.families import FAMILIES, Layer
+from ssm_analysis.families.shared.facts import OutputGate
 from ssm_analysis.families.shared.layouts import Layout
 from ssm_analysis.verification.norm_in_front import norm_in_front
 from ssm_analysis.verification.verify import DTYPES, Wanted, verify_checkpoint
@@ -132,9 +133,11 @@ def _block(found: FoundLayers, group: Group, names: Mapping[str, str], certifica
             )
         output = normalized_output(weight=weight, out_weight=out_weight, out_bias=out_bias)
     else:
+        gate = _gate(layers[0])
         output = gated_output(
-            scan=_scan(layers[0], certificates), **_gate(layers[0]), norm=norm.norm, out_weight=out_weight, out_bias=out_bias
-        )
+            scan=_scan(layers[0], certificates), gate_weight=gate.weight, gate_bias=gate.bias, norm=norm.norm,
+            out_weight=out_weight, out_bias=out_bias,
+        )  # fmt: skip
     return Block(name=group.name, output=output, norm_weight=float(np.max(np.abs(norm.norm.weight))), eps=eps)
 
 
@@ -148,14 +151,12 @@ def _scan(layer: Layer, certificates: Mapping[str, Sequence[Certificate]]) -> np
     return bounded.per_channel["upper"]
 
 
-def _gate(layer: Layer) -> dict[str, np.ndarray]:
-    """The rows of in_proj behind those of x."""
-    if layer.family != "s6" or "x_proj_weight" in layer.params:
+def _gate(layer: Layer) -> OutputGate:
+    """Return the gate behind the scan of a layer."""
+    gate = FAMILIES[layer.family].facts.output_gate(layer.params, layer.options)
+    if gate is None:
         raise NotCoveredError(f"how {layer.name} gates the output of its scan is not covered here")
-    weight = layer.params["in_proj.weight"]
-    inner = len(weight) // 2
-    bias = layer.params.get("in_proj.bias", np.zeros(2 * inner))
-    return {"gate_weight": weight[inner:], "gate_bias": bias[inner:]}
+    return gate
 
 
 def _says(config: Mapping[str, Any], name: str) -> bool:

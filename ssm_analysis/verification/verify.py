@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssm_analysis.certificates import Certificate, LayerNorm, RMSNorm
-from ssm_analysis.certificates import verify as verify_subject
+from ssm_analysis.certificates.question import PROPERTIES
 from ssm_analysis.checkpoint.containers.in_memory import is_module
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
 from ssm_analysis.checkpoint.recognition import Group
@@ -18,7 +18,7 @@ from ssm_analysis.families.base import Layer
 from ssm_analysis.families.shared.layouts import REVERSE, Layout
 from ssm_analysis.systems import LTI
 from ssm_analysis.verification.norm_in_front import NormInFile, norm_in_front
-from ssm_analysis.verification.subjects import PROPERTIES
+from ssm_analysis.verification.subjects import verify as verify_subject
 
 DTYPES = ("fp32", "bf16", "fp16")
 Norm = RMSNorm | LayerNorm

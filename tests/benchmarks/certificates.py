@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.certificates import LayerNorm, RMSNorm, verify
+from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace, verify
+from ssm_analysis.certificates import LayerNorm, RMSNorm
 from ssm_analysis.certificates.dense import circle
 from ssm_analysis.families.shared.hippo import hippo
 from tests.support.families_table import fresh, with_options, with_params

@@ -1,16 +1,18 @@
 """What a certificate is: one property, one verdict, texts, JSON, a fingerprint; and what verify() refuses."""
 
+import importlib
 import json
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from ssm_analysis import DiagonalSSM
-from ssm_analysis.certificates import THEOREMS, LayerNorm, Quantity, RMSNorm, verify
+from ssm_analysis import FAMILIES, DiagonalSSM, verify
+from ssm_analysis.certificates import THEOREMS, LayerNorm, Quantity, RMSNorm
 from ssm_analysis.certificates.certificate import VERDICTS, fingerprint, half_life
-from ssm_analysis.verification.subjects import OPTIONS, PROPERTIES
-from tests.support.families_table import LAYERS, d_model, fresh, with_params
+from ssm_analysis.certificates.question import PROPERTIES
+from tests.support.families_table import LAYERS, d_model, fresh, with_options, with_params
 
 NAMES = ["s4", "s4d_legs", "s5", "lru", "s6", "rg_lru", "mamba2"]
 
@@ -112,10 +114,17 @@ def test_theorems_are_complete_texts():
             assert text
 
 
-def test_every_family_with_theorems_exists():
-    from ssm_analysis import FAMILIES
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_theorems_cover_every_option_of_their_family(family):
+    """Whoever adds an option says whether the theorems hold with it; one that they do not cover leads to undecided."""
+    covered = importlib.import_module(f"ssm_analysis.families.{family}.certificate").COVERED
+    assert set(covered) == {field.name for field in fields(FAMILIES[family].options)}
 
-    assert set(OPTIONS) <= set(FAMILIES)
+
+def test_an_option_that_no_theorem_covers_leaves_all_undecided(monkeypatch):
+    monkeypatch.setattr("ssm_analysis.families.rg_lru.certificate.COVERED", ("c", "reset_first"))
+    assert all(c.verdict == "undecided" for c in verify(with_options(fresh("rg_lru"), epsilon=1e-6), input_radius=1.0))
+    assert any(c.verdict == "proved" for c in verify(fresh("rg_lru"), input_radius=1.0))
 
 
 def a_system():

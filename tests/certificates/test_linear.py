@@ -1,16 +1,16 @@
 """verify() on time-invariant layers and systems: signs, full matrices, gains; what must flip does, and every refutation replays."""
 
+import importlib
+
 import mpmath
 import numpy as np
 import pytest
 
 import ssm_analysis as ssm
-from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.certificates import verify
+from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, verify
 from ssm_analysis.certificates.dense import circle
-from ssm_analysis.certificates.full import contraction
 from ssm_analysis.certificates.question import Question
-from ssm_analysis.certificates.sign_tests import DECAYS
+from ssm_analysis.families.s4.certificate import contraction
 from ssm_analysis.families.shared.hippo import hippo
 from tests.benchmarks.certificates import UNSTABLE
 from tests.support.families_table import LAYERS, TIME_INVARIANT, fresh, with_options, with_params
@@ -44,6 +44,10 @@ def of_radius(rng, n, radius):
 # --- every layer of every time-invariant family
 
 
+def question_about(layer):
+    return Question(subject=layer, name="", inputs=None, dtypes=(), hinf_below=None, l1_below=None, effort="fast", seed=0)
+
+
 @pytest.mark.parametrize("name", TIME_INVARIANT)
 def test_fresh_and_trained_layers_are_proved_stable(name):
     found = verdicts(LAYERS[name](), dtypes=["fp32"], hinf_below=1e9)
@@ -54,11 +58,12 @@ def test_fresh_and_trained_layers_are_proved_stable(name):
 @pytest.mark.parametrize("name", [name for name in TIME_INVARIANT if not name.startswith("s4") or name.startswith("s4d")])
 def test_rates_enclose_the_decay_in_extended_precision(name):
     layer = LAYERS[name]()
-    decay, sys = DECAYS[layer.family](layer), layer.system()
+    module = importlib.import_module(f"ssm_analysis.families.{layer.family}.certificate")
+    decay, sys = module.decay_of_layer(question_about(layer)), layer.system()
     rates = -np.real(sys.log_poles)  # right to a few units in the last place
     assert np.all(decay.rate.lo <= rates * (1 + 1e-13))
     assert np.all(rates * (1 - 1e-13) <= decay.rate.hi)
-    if layer.options.get("disc") != "bilinear" and layer.options.get("discretization") != "bilinear":
+    if "bilinear" not in vars(layer.options).values():
         np.testing.assert_allclose(decay.rate.hi, decay.rate.lo, rtol=1e-14)
 
 
@@ -159,8 +164,7 @@ def test_s4_whose_lambda_lies_on_the_axis_is_not_called_dissipative():
 
 def test_the_contraction_of_s4_bounds_the_norm_of_its_exported_matrix():
     layer = LAYERS["s4"]()
-    question = Question(subject=layer, name="", inputs=None, dtypes=(), hinf_below=None, l1_below=None, effort="fast", seed=0)
-    for A, found in zip(layer.system().A, contraction(question), strict=True):
+    for A, found in zip(layer.system().A, contraction(question_about(layer)), strict=True):
         assert np.linalg.norm(A, 2) <= found.radius[1] * (1 + 1e-12) < 1
 
 

@@ -14,8 +14,8 @@ import pytest
 import safetensors.numpy
 
 import ssm_analysis as ssm
-from ssm_analysis import FAMILIES
-from ssm_analysis.certificates import Witness, verify
+from ssm_analysis import FAMILIES, verify
+from ssm_analysis.certificates import Witness
 from ssm_analysis.certificates.stored_witness import stored_witness, witness_of
 from ssm_analysis.checkpoint.loading import load_one
 from ssm_analysis.cli import main

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssm_analysis import FAMILIES, load
+from tests.support.families_table import with_options
 
 
 def silenced(family):
@@ -25,7 +26,7 @@ def silenced(family):
 def test_they_are_those_of_every_token(family):
     layer = silenced(family)
     along = layer.along(np.random.default_rng(4).standard_normal((5, 8)))
-    want = FAMILIES[family].at_bias(layer.params, **layer.options)
+    want = layer.at_bias()
     want = want[:, None, :] if family == "mamba2" else want  # one for all channels of a head and all their states
     for t in range(5):
         np.testing.assert_allclose(along.log_poles[t], np.broadcast_to(want, along.log_poles[t].shape), rtol=1e-13)
@@ -42,15 +43,15 @@ def test_of_complex_rg_lru():
     p["a_gate.w"] = np.zeros((2, 4, 2))
     layer = load(p)[""]
     along = layer.along(rng.standard_normal((3, 8)))
-    np.testing.assert_allclose(along.log_poles[2], FAMILIES["rg_lru"].at_bias(layer.params, **layer.options), rtol=1e-13)
+    np.testing.assert_allclose(along.log_poles[2], layer.at_bias(), rtol=1e-13)
 
 
 def test_clamp_and_offset_belong_to_it():
     layer = silenced("mamba2")
-    clamped = FAMILIES["mamba2"].at_bias(layer.params, time_step_limit=(0.05, 0.06))
+    clamped = with_options(layer, time_step_limit=(0.05, 0.06)).at_bias()
     np.testing.assert_allclose(
         clamped[:, 0], -np.exp(layer.params["A_log"]) * np.clip(np.log1p(np.exp(layer.params["dt_bias"])), 0.05, 0.06)
     )
     layer = silenced("s6")
-    moved = FAMILIES["s6"].at_bias(layer.params, dt_offset=0.5) - FAMILIES["s6"].at_bias(layer.params)
+    moved = with_options(layer, dt_offset=0.5).at_bias() - layer.at_bias()
     np.testing.assert_allclose(moved, -0.5 * np.exp(layer.params["A_log"]), rtol=1e-12)

@@ -161,7 +161,7 @@ def test_the_kernel_of_dss_depends_on_its_length():
     with pytest.raises(CheckpointError, match=r"which the weights do not tell: pass the length of the sequences, assume=\{'l_max': L\}"):
         load(case.tensors, assume={"disc": "dss"})
     (layer,) = load(case.tensors, assume=case.assume).values()
-    assert layer.options["disc"] == "zoh"
+    assert layer.options.disc == "zoh"
     assert layer.assumptions["disc"].note == "'dss' from the caller is folded into the parameters"
     assert layer.notes == (f"the kernel of DSS for sequences of {L} tokens",)
 

@@ -60,7 +60,7 @@ def test_s5(two, said, half):
     layers = load({"params": {"encoder": {"layers_1": {"seq": t}, "encoder": {"kernel": random(1, H)}}}}, assume=said)
     name = "encoder.layers_1.seq"
     assert list(layers) == [name, name + ":reverse"][: 1 + bool(two)]
-    assert (layers[name].options["conj_sym"], layers[name].assumptions["conj_sym"].source) == (half, "weights")
+    assert (layers[name].options.conj_sym, layers[name].assumptions["conj_sym"].source) == (half, "weights")
     re = np.minimum(t["Lambda_re"], -1e-4) if said.get("clip_eigs") else t["Lambda_re"]
     C = np.concatenate([complex_of(t[n]) for n in ("C", "C1", "C2") if n in t], axis=1)
     step = said.get("step_rescale", 1.0) * np.exp(t["log_step"][:, 0])
@@ -72,7 +72,7 @@ def test_s5(two, said, half):
 def test_the_caller_knows_better_than_the_signs():
     t = linderman(half=False)
     (layer,) = load(t, assume={"conj_sym": True}).values()
-    assert (layer.options["conj_sym"], layer.assumptions["conj_sym"].source) == (True, "caller")
+    assert (layer.options.conj_sym, layer.assumptions["conj_sym"].source) == (True, "caller")
 
 
 def test_an_s5_matrix_of_another_width():

@@ -13,6 +13,7 @@ import scipy.stats
 
 from ssm_analysis import FAMILIES, simulate
 from ssm_analysis.families.mamba2 import model as mamba2
+from ssm_analysis.families.mamba2.options import Options
 from tests.support.families_table import an_input, fresh, output, trained, with_options, with_params
 
 L, D_MODEL = 45, 12
@@ -123,7 +124,7 @@ def test_a_head_has_one_pole():
 
 
 def test_heads_of_a_group_read_and_write_alike():
-    sys = mamba2.recurrence(trained_mamba2().params, an_input(trained_mamba2(), 6), n_groups=2)
+    sys = mamba2.recurrence(trained_mamba2().params, an_input(trained_mamba2(), 6), Options(n_groups=2))
     C = sys.C[:, :, 0, 0, :]
     np.testing.assert_array_equal(C[:, [0, 1, 2]], C[:, [1, 2, 0]])
     np.testing.assert_array_equal(C[:, [3, 4, 5]], C[:, [4, 5, 3]])
@@ -196,8 +197,8 @@ def test_the_channels_of_a_head_take_no_memory():
 
 @pytest.mark.parametrize("method", ["along", "core_input", "reference"])
 @pytest.mark.parametrize(("options", "message"), [
-    ({"n_groups": 0}, "n_groups must be a positive integer, got 0"),
-    ({"d_ssm": 0}, "d_ssm must be a positive integer, got 0"),
+    ({"n_groups": 0}, "n_groups must be a positive whole number, got 0"),
+    ({"d_ssm": 0}, "d_ssm must be a positive whole number, got 0"),
     ({"n_groups": 5}, "n_groups divides heads; got 74 and 44 rows with heads = 6, n_groups = 5, d_ssm = None"),
     ({"n_groups": 3}, "must have shape .*n_groups = 3"),
     ({"d_ssm": 20}, "heads divides d_ssm .*d_ssm = 20"),
@@ -210,16 +211,13 @@ def test_the_channels_of_a_head_take_no_memory():
     ({"time_step_limit": (np.nan, 0.1)}, "time_step_limit must be two numbers"),
 ])  # fmt: skip
 def test_options_of_mamba2_are_checked(method, options, message):
-    layer = trained_mamba2(**options)
     with pytest.raises(ValueError, match=message):
-        getattr(layer, method)(an_input(layer, 3))
+        getattr(trained_mamba2(**options), method)(np.ones((3, D_MODEL)))
 
 
-@pytest.mark.parametrize("method", ["along", "core_input", "reference"])
 @pytest.mark.parametrize("options", [
     {"ssm_multipliers": (1.0, 1.0)}, {"ssm_multipliers": (1.0, 1.0, 1.0, 1.0, np.inf)}, {"ssm_in_multiplier": np.nan},
 ])  # fmt: skip
-def test_multipliers_are_checked(method, options):
-    layer = trained_mamba2(**options)
-    with pytest.raises(ValueError, match="ssm_in_multiplier must be a finite number and ssm_multipliers five, for z, x, B, C and r; got"):
-        getattr(layer, method)(an_input(layer, 3))
+def test_multipliers_are_checked(options):
+    with pytest.raises(ValueError, match=r"must be (a finite number|five finite numbers, for z, x, B, C and r;),? ?got"):
+        trained_mamba2(**options)

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ssm_analysis import FAMILIES, Layer, frequency_response, simulate
 from ssm_analysis.families.s4 import model as s4
+from ssm_analysis.families.s4.options import Options
 from ssm_analysis.families.shared.hippo import MEASURES, hippo, normal_part
 
 EXP = {"dt_transform": "exp", "real_transform": "exp", "imag_transform": "none"}
@@ -62,8 +63,8 @@ def conjugate_matrix(params, h, *, real=np.exp, imag=np.asarray):
 def test_system_is_the_reference_recurrence(rng, variant, options):
     layer = trained(rng, **VARIANTS[variant])
     u = rng.standard_normal((40, 4))
-    y = simulate(s4.system(layer.params, **options), s4.core_input(layer.params, u, **options))
-    want = s4.reference(layer.params, u, **options)
+    y = simulate(s4.system(layer.params, Options(**options)), s4.core_input(layer.params, u))
+    want = s4.reference(layer.params, u, Options(**options))
     assert want.shape == (40, 4, layer.params["D"].shape[0])
     assert relative(y, want) < 1e-13
 
@@ -175,7 +176,7 @@ def test_gradients_of_simulate(rng, options):
     names = tuple(layer.params)
     tensors = tuple(torch.tensor(layer.params[name]).requires_grad_() for name in names)
     u = torch.tensor(rng.standard_normal((5, 2, 1)))
-    assert torch.autograd.gradcheck(lambda *x: simulate(s4.system(dict(zip(names, x, strict=True)), **options), u), tensors)
+    assert torch.autograd.gradcheck(lambda *x: simulate(s4.system(dict(zip(names, x, strict=True)), Options(**options)), u), tensors)
 
 
 def test_gradients_of_decay_rates(rng):
@@ -207,7 +208,7 @@ def test_defaults_are_those_of_the_official_implementation():
     assert 0.07 < np.max(delta) <= 0.1
     np.testing.assert_allclose(layer.params["A_real"], math.log(0.5), atol=1e-13)
     assert np.max(np.abs(layer.params["B"].imag)) == 2.0
-    assert layer.options == EXP
+    assert layer.options == Options(**EXP)
     np.testing.assert_allclose(np.mean(np.abs(layer.params["C"]) ** 2), 1, rtol=0.05)
 
 
@@ -268,8 +269,8 @@ def test_bad_parameters(function):
         function({**p, "inv_dt": np.zeros((4, 2))})
     with pytest.raises(ValueError, match="S must divide the number of features H = 4, got 3"):
         function({**p, **{name: np.ones((3, 4)) for name in ("A_real", "A_imag", "B")}, "P": np.ones((1, 3, 4), dtype=complex)})
-    with pytest.raises(ValueError, match=r"a transform must be one of .* got 'tanh'"):
-        function(p, dt_transform="tanh")
+    with pytest.raises(ValueError, match=r"dt_transform must be one of .* got 'tanh'"):
+        Options(dt_transform="tanh")
 
 
 def test_family_row():

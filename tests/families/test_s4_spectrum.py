@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ssm_analysis.analyses.spectrum.extended_precision import enclose_eigenvalues
 from ssm_analysis.families.s4 import model as s4
+from ssm_analysis.families.s4.options import Options
 from ssm_analysis.families.s4.spectrum import _legs_condition, ideal_spectrum
 from ssm_analysis.families.shared.hippo import MEASURES, hippo, normal_part
 
@@ -58,9 +59,9 @@ def test_stored_spectrum_against_mpmath(rng, variant):
 def test_spectrum_of_softplus_and_float32_parameters(rng):
     params = single(trained(rng, rank=2))
     lifted = {name: x.astype(np.complex128 if np.iscomplexobj(x) else np.float64) for name, x in params.items()}
-    found = s4.spectrum(params, **SOFTPLUS)
-    np.testing.assert_array_equal(found.log_poles, s4.spectrum(lifted, **SOFTPLUS).log_poles)
-    want = np.linalg.eigvals(s4.system(lifted, **SOFTPLUS).A)
+    found = s4.spectrum(params, Options(**SOFTPLUS))
+    np.testing.assert_array_equal(found.log_poles, s4.spectrum(lifted, Options(**SOFTPLUS)).log_poles)
+    want = np.linalg.eigvals(s4.system(lifted, Options(**SOFTPLUS)).A)
     assert max(matched_error(np.exp(found.log_poles[h]), want[h]) for h in range(4)) < 1e-12
 
 
@@ -126,7 +127,7 @@ def test_float64_eigenvalues_of_legs_with_64_states_are_noise():
     """The reason for the extended precision: float64 misses the spectrum of the ideal and of the stored matrix."""
     N = 64
     layer = s4.init(d_model=1, d_state=N, dt_min=0.01, dt_max=0.01)
-    ideal, stored = s4.initial_spectrum(layer.params, **layer.options), layer.spectrum()
+    ideal, stored = layer.initial_spectrum(), layer.spectrum()
     _, V = normal_part("legs", N)
     Q = math.sqrt(2) * np.concatenate([V.real, V.imag], axis=1)  # orthogonal: HiPPO in the coordinates of the system
     wanted = -np.arange(1.0, N + 1)
@@ -143,7 +144,7 @@ def test_float64_eigenvalues_of_legs_with_64_states_are_noise():
 @pytest.mark.parametrize("measure", MEASURES)
 def test_initial_spectrum_knows_what_the_layer_was_initialized_with(measure):
     layer = s4.init(d_model=4, d_state=8, measure=measure, n_ssm=2, rank=3)
-    found = s4.initial_spectrum(layer.params, **layer.options)
+    found = layer.initial_spectrum()
     want = ideal_spectrum(measure, 8, np.exp(layer.params["inv_dt"][:, 0]))
     np.testing.assert_allclose(found.log_poles, want.log_poles, rtol=1e-14)
     assert found.matrix == f"ideal HiPPO-{ {'legs': 'LegS', 'legt': 'LegT', 'fout': 'FouT'}[measure] }"
@@ -182,7 +183,7 @@ def test_spectrum_where_the_bilinear_rule_fails():
         "P": np.zeros((1, 1, 1)) + 0j,
     }
     with pytest.raises(ValueError, match="the bilinear rule needs I - delta A / 2 to be invertible"):
-        s4.spectrum(params, dt_transform="none", real_transform="none")
+        s4.spectrum(params, Options(dt_transform="none", real_transform="none"))
 
 
 def test_bad_spectra(rng):

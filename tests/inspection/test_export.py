@@ -12,7 +12,7 @@ import scipy.io
 import scipy.signal
 
 import ssm_analysis as ssm
-from ssm_analysis.inspection.export import FORMATS
+from ssm_analysis.inspection.export import FORMATS, to_scipy
 from tests.support.stored_layers import NAME, SIZES, trained
 
 TIME_INVARIANT = ["s4", "s4d", "s5", "lru"]
@@ -77,7 +77,9 @@ def test_npz(family, tmp_path):
         about = json.loads(str(data["about"]))
     assert (about["layer"], about["family"]) == (NAME, family)
     assert about["convention"] == "x[k+1] = A x[k] + B u[k], y[k] = C x[k] + D u[k]"
-    assert about["assumed"] == {name: [str(value), "initialization"] for name, value in layer.options.items()}
+    assert about["assumed"] == {
+        name: [str(value), "initialization"] for name, value in {n: a.value for n, a in layer.assumptions.items()}.items()
+    }
     assert [file.name for file in tmp_path.iterdir()] == ["layer.npz"]
 
 
@@ -140,7 +142,7 @@ def test_no_name_of_a_layer_gets_into_the_code_of_the_script(name, tmp_path):
 def test_to_scipy_is_to_control(family):
     sys = trained(family).system()
     one = sys[0] if sys.batch_shape else sys
-    ours, theirs = ssm.to_scipy(one), one.to_control()
+    ours, theirs = to_scipy(one), one.to_control()
     assert isinstance(ours, scipy.signal.StateSpace)
     assert ours.dt == theirs.dt == 1
     for name in "ABCD":
@@ -153,7 +155,7 @@ def test_to_scipy_is_to_control(family):
 
 def test_to_scipy_takes_one_system():
     with pytest.raises(ValueError, match=r"to_scipy\(\) takes one system, got the batch shape \(3,\); index it first, e.g. sys\[0\]"):
-        ssm.to_scipy(trained("s4d").system())
+        to_scipy(trained("s4d").system())
 
 
 @pytest.mark.parametrize(

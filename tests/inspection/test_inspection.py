@@ -201,4 +201,4 @@ def test_tables_show_every_layer_and_who_assumed_what():
 
 def test_shapes_of_s4_are_those_of_the_family():
     """The helper reads the same tensors as the family."""
-    assert set(s4.FAMILY.layouts[-1].shapes) == set(s4.SHAPES)
+    assert set(ssm.FAMILIES["s4"].layouts[-1].shapes) == set(s4.SHAPES)

@@ -149,7 +149,7 @@ def test_real_eigenvalues_of_selective_layers_at_the_bias():
     layers = [trained(fresh("s6", seed=i), seed=i, scale=0.5) for i in range(4)]
     figure = drawn("unit-disk", stack(*layers))
     where, depth = figure.axes
-    rates = [-FAMILIES["s6"].at_bias(layer.params, **layer.options) for layer in layers]
+    rates = [-layer.at_bias() for layer in layers]
     (rug,) = (c for c in where.collections if isinstance(c, LineCollection))
     np.testing.assert_allclose(
         np.sort(np.array(rug.get_segments())[:, 0, 0]), np.sort(np.exp(-np.concatenate(rates, axis=None))), rtol=1e-13
@@ -161,7 +161,7 @@ def test_real_eigenvalues_of_selective_layers_at_the_bias():
 def test_real_eigenvalues_of_one_layer_by_rank():
     layer = trained(fresh("rg_lru", d_model=20), scale=1.0)
     figure = drawn("unit-disk", stack(layer))
-    tau = np.sort(-1 / FAMILIES["rg_lru"].at_bias(layer.params, **layer.options), axis=None)[::-1]
+    tau = np.sort(-1 / layer.at_bias(), axis=None)[::-1]
     (curve,) = (line for line in figure.axes[1].lines if to_hex(line.get_color()) == COLORS[0] and line.get_markerfacecolor() != "none")
     np.testing.assert_allclose(curve.get_ydata(), tau, rtol=1e-13)
     np.testing.assert_allclose(curve.get_xdata(), 100 * (np.arange(20) + 0.5) / 20, rtol=1e-13)

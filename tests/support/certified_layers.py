@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ssm_analysis.certificates import LayerNorm, RMSNorm, verify
+from ssm_analysis import verify
+from ssm_analysis.certificates import LayerNorm, RMSNorm
 from ssm_analysis.certificates.input_set import input_set
 from ssm_analysis.certificates.question import Question
 from tests.support.families_table import d_model

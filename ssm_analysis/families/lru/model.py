@@ -23,13 +23,14 @@ import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
-from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
-from ssm_analysis.families.lru.layouts import LAYOUTS
+from ssm_analysis.families.base import Layer, initialized
 from ssm_analysis.families.shared.facts import Params
+from ssm_analysis.families.shared.options import NoOptions
 from ssm_analysis.families.shared.parameters import check_input, check_interval, check_params, check_sizes, generator
 from ssm_analysis.systems import RealDiagonalSSM
 from ssm_analysis.xp import Array, array_namespace, complex_from, diag, double, to_numpy
 
+DEFAULTS = NoOptions()
 SHAPES = {
     "nu_log": "N",
     "theta_log": "N",
@@ -81,7 +82,7 @@ def init(*, d_model: int = 64, d_state: int = 64, r_min: float = 0.0, r_max: flo
     return initialized("lru", params)
 
 
-def system(params: Params) -> RealDiagonalSSM:
+def system(params: Params, options: NoOptions = DEFAULTS) -> RealDiagonalSSM:
     """The layer as one system with H inputs and outputs."""
     check_params("lru", params, SHAPES)
     xp = array_namespace(*params.values())
@@ -91,13 +92,13 @@ def system(params: Params) -> RealDiagonalSSM:
     return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=C, D=diag(params["D"]))
 
 
-def core_input(params: Params, u: Float[Array, "l h"]) -> Float[Array, "l h"]:
+def core_input(params: Params, u: Float[Array, "l h"], options: NoOptions = DEFAULTS) -> Float[Array, "l h"]:
     """The input itself."""
     _check(params, u)
     return u
 
 
-def reference(params: Params, u: Float[Array, "l h"]) -> Float[np.ndarray, "l h"]:
+def reference(params: Params, u: Float[Array, "l h"], options: NoOptions = DEFAULTS) -> Float[np.ndarray, "l h"]:
     """The recurrence, step by step."""
     _check(params, u)
     p = {name: to_numpy(double(x)) for name, x in params.items()}
@@ -110,33 +111,10 @@ def reference(params: Params, u: Float[Array, "l h"]) -> Float[np.ndarray, "l h"
     return np.stack(y)
 
 
-def spectrum(params: Params) -> Spectrum:
+def spectrum(params: Params, options: NoOptions = DEFAULTS) -> Spectrum:
     """All N eigenvalues of Lambda."""
     return diagonal_spectrum(system(params), one_of_each_pair=False)
 
 
 def _check(params: Params, u: Array) -> None:
     check_input(u, check_params("lru", params, SHAPES)["H"])
-
-
-FAMILY = TimeInvariantFamily(
-    name="lru",
-    title="LRU",
-    paper="arXiv 2303.06349",
-    features=Features(
-        dynamics="LTI",
-        channels="MIMO",
-        parametrization="none: lambda = exp(-exp(nu) + i exp(theta))",
-        discretization="none",
-        structure="complex diagonal",
-        initialization="uniform on a ring r_min..r_max, phase up to max_phase; input scaled by sqrt(1 - |lambda|^2)",
-        implementation="parallel scan",
-    ),
-    init=init,
-    system=system,
-    core_input=core_input,
-    reference=reference,
-    spectrum=spectrum,
-    initial_spectrum=spectrum,
-    layouts=LAYOUTS,
-)

@@ -8,30 +8,46 @@ are exact entry by entry.
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
-from ssm_analysis.certificates.certificate import Quantity
-from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.certificate import Certificate, Quantity
+from ssm_analysis.certificates.question import Question, listed
 from ssm_analysis.certificates.rounding import Interval, above, counted, exp, softplus
-from ssm_analysis.certificates.search import large_states, slow_inputs
-from ssm_analysis.certificates.selective import Ranges
+from ssm_analysis.certificates.search import large_states, search_of, slow_inputs
+from ssm_analysis.certificates.selective import Ranges, selective_answers
 from ssm_analysis.certificates.slices import phi_above
 from ssm_analysis.certificates.window import Window, window_of
-from ssm_analysis.families.mamba2.model import ONES, UNLIMITED, _sizes
+from ssm_analysis.families.mamba2.model import sizes_of
+
+COVERED = (
+    "n_groups",
+    "d_ssm",
+    "D_has_hdim",
+    "time_step_limit",
+    "ssm_in_multiplier",
+    "ssm_multipliers",
+    "delta_scale",
+)
+"""Options that the theorems were written for."""
 
 
-def mamba2_ranges(question: Question) -> Ranges:
-    """All heads together; channels are (heads, headdim)."""
-    p = question.params()
+def certify(question: Question) -> Iterator[Certificate]:
+    """Yield the certificates of a Mamba-2 layer."""
+    uncovered = question.uncovered_options(COVERED)
+    if uncovered:
+        return question.all_undecided(f"the options {listed(uncovered)} of Mamba-2 are not covered by a theorem here")
+    return selective_answers(question, ranges(question))
+
+
+def ranges(question: Question) -> Ranges:
+    """Return what is known of all heads together; channels are (heads, headdim)."""
+    p, options = question.params(), question.layer.options
     width = p["in_proj.weight"].shape[1]
-    sizes = _sizes(
-        p, np.zeros((1, width)), n_groups=question.option("n_groups", 1), d_ssm=question.option("d_ssm", None),
-        D_has_hdim=question.option("D_has_hdim", False),
-    )  # fmt: skip
-    heads, headdim, groups, N, _ = sizes
-    low, high = question.option("time_step_limit", UNLIMITED)
-    scale = float(question.option("delta_scale", 1.0))  # of the clamped step: a and the input are multiplied by it
+    heads, headdim, groups, N, _ = sizes_of(p, np.zeros((1, width)), options)
+    low, high = options.time_step_limit
+    scale = float(options.delta_scale)  # of the clamped step: a and the input are multiplied by it
     a = exp(Interval.exact(p["A_log"])) * Interval.exact(np.full_like(p["A_log"], scale))
     pre = _step(question, p, heads)
     delta = softplus(pre)
@@ -47,9 +63,10 @@ def mamba2_ranges(question: Question) -> Ranges:
         norm_BC = np.minimum(np.sum(B * C, axis=1), np.sqrt(np.sum(B**2, axis=1) * np.sum(C**2, axis=1)) * (1 + counted(N + 8)))
         D = np.broadcast_to(np.reshape(p["D"], (heads, -1)), (heads, headdim))
         output = above(phi[:, None] * x * norm_BC[:, None] + np.abs(D) * x, N + 16)
-        slow = slow_inputs(question, rate)
+        search = search_of(question, taps=p["conv1d.weight"].shape[-1])
+        slow = slow_inputs(search, rate)
         if question.effort == "witness":
-            large, seen = large_states(question, state)
+            large, seen = large_states(search, state)
     return Ranges(
         rate=rate,
         decays=low > 0 or bool(high > 0),
@@ -71,7 +88,7 @@ def _step(question: Question, p: dict[str, np.ndarray], heads: int) -> Interval:
         infinite = np.full(heads, math.inf)
         return Interval(-infinite, infinite)
     window = _window(
-        question, p, slice(-heads, None), np.full(heads, question.option("ssm_multipliers", ONES)[4]), np.ones((heads, 1)), p["dt_bias"]
+        question, p, slice(-heads, None), np.full(heads, question.layer.options.ssm_multipliers[4]), np.ones((heads, 1)), p["dt_bias"]
     )
     return window.s
 
@@ -84,7 +101,7 @@ def _window(
     bias = p["in_proj.bias"][rows] if "in_proj.bias" in p else np.zeros(len(weight))
     return window_of(
         weight=weight, bias=bias, taps=taps, conv_bias=conv_bias, inputs=question.inputs, padding="causal",
-        row_scale=scale, in_scale=float(question.option("ssm_in_multiplier", 1.0)),
+        row_scale=scale, in_scale=float(question.layer.options.ssm_in_multiplier),
     )  # fmt: skip
 
 
@@ -93,7 +110,7 @@ def _sizes_behind_silu(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """sup |x| (heads, headdim), |B| and |C| (heads, N)."""
     d, rows = heads * headdim, p["in_proj.weight"].shape[0]
-    multipliers = question.option("ssm_multipliers", ONES)
+    multipliers = question.layer.options.ssm_multipliers
     first = rows - heads - d - 2 * groups * N
     taps = p["conv1d.weight"][:, 0]
     bias = p.get("conv1d.bias", np.zeros(len(taps)))

@@ -37,15 +37,15 @@ other models as in Hugging Face transformers.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.families.base import Features, Layer, SelectiveFamily, initialized
-from ssm_analysis.families.mamba2.layouts import LAYOUTS
+from ssm_analysis.families.base import Layer, initialized
+from ssm_analysis.families.mamba2.options import DEFAULTS, ONES, UNLIMITED, Options
 from ssm_analysis.families.s6.model import initial_step_bias
 from ssm_analysis.families.shared.convolution import depthwise
 from ssm_analysis.families.shared.facts import Params
@@ -54,7 +54,6 @@ from ssm_analysis.families.shared.parameters import (
     check_input,
     check_interval,
     check_params,
-    check_positive,
     check_sizes,
     generator,
 )
@@ -77,8 +76,6 @@ OPTIONAL = ("in_proj.bias", "conv1d.bias")
 A_INITS = ("uniform", "arange")
 HEADDIM = 64
 """Channels per head, the default of the official implementation."""
-UNLIMITED = (0.0, math.inf)
-ONES = (1.0, 1.0, 1.0, 1.0, 1.0)
 
 
 def init(
@@ -142,19 +139,7 @@ def init(
     return initialized("mamba2", params, **options, ssm_in_multiplier=1.0, ssm_multipliers=ONES)
 
 
-def along(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    n_groups: int = 1,
-    d_ssm: int | None = None,
-    D_has_hdim: bool = False,
-    time_step_limit: Sequence[float] = UNLIMITED,
-    ssm_in_multiplier: float = 1.0,
-    ssm_multipliers: Sequence[float] = ONES,
-    delta_scale: float = 1.0,
-    channels: slice | None = None,
-) -> DiagonalLTV:
+def along(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None) -> DiagonalLTV:
     """The heads x headdim systems of the layer along ``u``: batch shape (heads, headdim), one input and output each.
 
     The channels of a head share one copy of their matrices, so that the fields take l heads d_state numbers although they have
@@ -167,89 +152,49 @@ def along(
         As in the glossary.
     u
         What enters the mixer, behind the norm, from the first token of one document.
-    n_groups
-        Groups of heads that share B and C. The parameters tell only n_groups d_state.
-    d_ssm
-        Channels of the recurrence, where a gated MLP takes part of the rows of in_proj; None: there is no MLP.
-    D_has_hdim
-        Whether D has an entry for each channel instead of each head.
-    time_step_limit
-        The step is clamped to these two numbers behind softplus.
-    ssm_in_multiplier, ssm_multipliers
-        Falcon-H1 multiplies ``u``, and what in_proj makes of it: five numbers for z, x, B, C and r.
-    delta_scale
-        The step is multiplied by this last of all: 1 in the original, below 1 to stretch time (MambaExtend).
+    options
+        See `Options`.
     channels
         Only these heads, with all their channels.
     """
-    return _control_form(
-        recurrence(
-            params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
-            ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale, channels=channels,
-        )
-    )  # fmt: skip
+    return _control_form(recurrence(params, u, options, channels=channels))
 
 
-def windows(
-    params: Params, u: Float[Array, "l d_model"], *, size: int,
-    n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False, time_step_limit: Sequence[float] = UNLIMITED,
-    ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES, delta_scale: float = 1.0,
-) -> Iterator[DiagonalLTV]:  # fmt: skip
+def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, size: int) -> Iterator[DiagonalLTV]:
     """`along`, ``size`` heads at a time; what they share is computed once."""
-    chosen = _selection(
-        params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
-        ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale,
-    )  # fmt: skip
+    chosen = _selection(params, u, options)
     heads = chosen.delta.shape[1]
     return (_control_form(chosen.recurrence(slice(start, min(start + size, heads)))) for start in range(0, heads, size))
 
 
 def recurrence(
-    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
-    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
-    delta_scale: float = 1.0, channels: slice | None = None,
-) -> DiagonalRecurrence:  # fmt: skip
+    params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None
+) -> DiagonalRecurrence:
     """As `along`, read out after the update as in the paper: what a trainable layer runs."""
-    chosen = _selection(
-        params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim, time_step_limit=time_step_limit,
-        ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers, delta_scale=delta_scale,
-    )  # fmt: skip
+    chosen = _selection(params, u, options)
     return chosen.recurrence(slice(None) if channels is None else channels)
 
 
-def core_input(
-    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
-    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
-    delta_scale: float = 1.0,
-) -> Float[Array, "l heads headdim 1"]:  # fmt: skip
+def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[Array, "l heads headdim 1"]:
     """x behind the convolution and SiLU, what drives the recurrence."""
-    sizes = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
-    _checked_limit(time_step_limit)
-    check_positive("delta_scale", delta_scale)
-    return _projected(params, u, sizes, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers)[0][..., None]
+    sizes = sizes_of(params, u, options)
+    return _projected(params, u, sizes, options)[0][..., None]
 
 
-def reference(
-    params: Params, u: Float[Array, "l d_model"], *, n_groups: int = 1, d_ssm: int | None = None, D_has_hdim: bool = False,
-    time_step_limit: Sequence[float] = UNLIMITED, ssm_in_multiplier: float = 1.0, ssm_multipliers: Sequence[float] = ONES,
-    delta_scale: float = 1.0,
-) -> Float[np.ndarray, "l heads headdim 1"]:  # fmt: skip
+def reference(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[np.ndarray, "l heads headdim 1"]:
     """The recurrence, token by token."""
-    heads, headdim, _, N, d_mlp = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
-    limits = _checked_limit(time_step_limit)
-    check_positive("delta_scale", delta_scale)
-    _check_multipliers(ssm_in_multiplier, ssm_multipliers)
+    heads, headdim, _, N, d_mlp = sizes_of(params, u, options)
     p = {name: to_numpy(double(v)) for name, v in params.items()}
     d, L, K = heads * headdim, u.shape[0], p["conv1d.weight"].shape[2]
-    projected = ssm_in_multiplier * to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0)
-    projected = projected[:, 2 * d_mlp :] * np.repeat(ssm_multipliers, [d, d, n_groups * N, n_groups * N, heads])
+    projected = options.ssm_in_multiplier * to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0)
+    projected = projected[:, 2 * d_mlp :] * np.repeat(options.ssm_multipliers, [d, d, options.n_groups * N, options.n_groups * N, heads])
     past = np.concatenate([np.zeros((K - 1, len(p["conv1d.weight"]))), projected[:, d:-heads]])
     h, y = np.zeros((heads, headdim, N)), np.empty((L, heads, headdim, 1))
     for k in range(L):
         mixed = np.sum(p["conv1d.weight"][:, 0].T * past[k : k + K], axis=0) + p.get("conv1d.bias", 0.0)
-        x, B, C = np.split(mixed / (1 + np.exp(-mixed)), [d, d + n_groups * N])
-        x, B, C = x.reshape(heads, headdim), *(np.repeat(v.reshape(n_groups, N), heads // n_groups, axis=0) for v in (B, C))
-        delta = delta_scale * np.clip(np.log1p(np.exp(projected[k, -heads:] + p["dt_bias"])), *limits)
+        x, B, C = np.split(mixed / (1 + np.exp(-mixed)), [d, d + options.n_groups * N])
+        x, B, C = x.reshape(heads, headdim), *(np.repeat(v.reshape(options.n_groups, N), heads // options.n_groups, axis=0) for v in (B, C))
+        delta = options.delta_scale * np.clip(np.log1p(np.exp(projected[k, -heads:] + p["dt_bias"])), *options.time_step_limit)
         for j in range(heads):
             h[j] = np.exp(-delta[j] * np.exp(p["A_log"][j])) * h[j] + delta[j] * np.outer(x[j], B[j])
             y[k, j, :, 0] = h[j] @ C[j] + p["D"].reshape(heads, -1)[j] * x[j]
@@ -278,18 +223,14 @@ class _Selection:
         )
 
 
-def _selection(
-    params: Params, u: Float[Array, "l d_model"], *, n_groups: int, d_ssm: int | None, D_has_hdim: bool,
-    time_step_limit: Sequence[float], ssm_in_multiplier: float, ssm_multipliers: Sequence[float], delta_scale: float,
-) -> _Selection:  # fmt: skip
-    sizes = _sizes(params, u, n_groups=n_groups, d_ssm=d_ssm, D_has_hdim=D_has_hdim)
-    low, high = _checked_limit(time_step_limit)
-    check_positive("delta_scale", delta_scale)
+def _selection(params: Params, u: Float[Array, "l d_model"], options: Options) -> _Selection:
+    sizes = sizes_of(params, u, options)
+    low, high = options.time_step_limit
     xp = array_namespace(*params.values())
-    _, B, C, r = _projected(params, u, sizes, ssm_in_multiplier=ssm_in_multiplier, ssm_multipliers=ssm_multipliers)
+    _, B, C, r = _projected(params, u, sizes, options)
     return _Selection(
         a=-xp.exp(params["A_log"]),
-        delta=delta_scale * xp.clip(apply_transform("softplus", r + params["dt_bias"]), low, high),
+        delta=options.delta_scale * xp.clip(apply_transform("softplus", r + params["dt_bias"]), low, high),
         B=B,
         C=C,
         D=xp.broadcast_to(xp.reshape(params["D"], (sizes.heads, -1)), (sizes.heads, sizes.headdim)),
@@ -304,7 +245,9 @@ def _control_form(found: DiagonalRecurrence) -> DiagonalLTV:
     )
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
+    """The sizes of the glossary."""
+
     heads: int
     headdim: int
     n_groups: int
@@ -312,10 +255,10 @@ class _Sizes(NamedTuple):
     d_mlp: int
 
 
-def _sizes(params: Params, u: Array, *, n_groups: int, d_ssm: int | None, D_has_hdim: bool) -> _Sizes:
-    """The sizes of the glossary, after checking that parameters, input and options fit each other."""
-    check_sizes(n_groups=n_groups, **({} if d_ssm is None else {"d_ssm": d_ssm}))
-    known = check_params("mamba2", params, SHAPES | ({"D": "d_ssm"} if D_has_hdim else {}), optional=OPTIONAL)
+def sizes_of(params: Params, u: Array, options: Options) -> Sizes:
+    """Return the sizes of the glossary, after checking that parameters, input and options fit each other."""
+    n_groups, d_ssm = options.n_groups, options.d_ssm
+    known = check_params("mamba2", params, SHAPES | ({"D": "d_ssm"} if options.D_has_hdim else {}), optional=OPTIONAL)
     check_input(u, known["d_model"])
     heads, rows, mixed = known["heads"], known["rows"], known["mixed"]
     width = rows - mixed - heads if d_ssm is None else d_ssm  # without an MLP all that is neither convolved nor a step is z
@@ -330,36 +273,19 @@ def _sizes(params: Params, u: Array, *, n_groups: int, d_ssm: int | None, D_has_
     if known.get("d_ssm", width) != width:
         raise ValueError(f"parameter 'D' of family 'mamba2' must have shape (d_ssm) = ({width}), got ({known['d_ssm']})")
     N = twice_states // (2 * n_groups)
-    return _Sizes(heads=heads, headdim=width // heads, n_groups=n_groups, d_state=N, d_mlp=twice_mlp // 2)
+    return Sizes(heads=heads, headdim=width // heads, n_groups=n_groups, d_state=N, d_mlp=twice_mlp // 2)
 
 
-def _checked_limit(time_step_limit: Sequence[float]) -> tuple[float, float]:
-    if len(time_step_limit) != 2 or not 0 <= time_step_limit[0] <= time_step_limit[1]:
-        raise ValueError(f"time_step_limit must be two numbers with 0 <= low <= high, got {time_step_limit!r}")
-    return time_step_limit[0], time_step_limit[1]
-
-
-def _check_multipliers(ssm_in_multiplier: float, ssm_multipliers: Sequence[float]) -> None:
-    if len(ssm_multipliers) != 5 or not all(map(math.isfinite, (ssm_in_multiplier, *ssm_multipliers))):
-        raise ValueError(
-            f"ssm_in_multiplier must be a finite number and ssm_multipliers five, for z, x, B, C and r; "
-            f"got {ssm_in_multiplier!r} and {ssm_multipliers!r}"
-        )
-
-
-def _projected(
-    params: Params, u: Array, sizes: _Sizes, *, ssm_in_multiplier: float, ssm_multipliers: Sequence[float]
-) -> tuple[Array, Array, Array, Array]:
+def _projected(params: Params, u: Array, sizes: Sizes, options: Options) -> tuple[Array, Array, Array, Array]:
     """x (l, heads, headdim), B and C (l, n_groups, d_state), and r (l, heads), the step before its bias."""
-    _check_multipliers(ssm_in_multiplier, ssm_multipliers)
     xp = array_namespace(*params.values())
     heads, headdim, groups, N, d_mlp = sizes
     d, behind_z = heads * headdim, 2 * d_mlp + heads * headdim
-    projected = xp.matmul(ssm_in_multiplier * u, xp.matrix_transpose(params["in_proj.weight"][behind_z:, :]))
+    projected = xp.matmul(options.ssm_in_multiplier * u, xp.matrix_transpose(params["in_proj.weight"][behind_z:, :]))
     if "in_proj.bias" in params:
         projected = projected + params["in_proj.bias"][behind_z:]
     parts = _split(projected, d, groups * N, groups * N, heads)
-    x, B, C, r = (factor * v for factor, v in zip(ssm_multipliers[1:], parts, strict=True))
+    x, B, C, r = (factor * v for factor, v in zip(options.ssm_multipliers[1:], parts, strict=True))
     mixed = depthwise(xp.concat([x, B, C], axis=1), params["conv1d.weight"][:, 0, :], params.get("conv1d.bias"))
     x, B, C = _split(mixed * apply_transform("sigmoid", mixed), d, groups * N, groups * N)
     return xp.reshape(x, (-1, heads, headdim)), xp.reshape(B, (-1, groups, N)), xp.reshape(C, (-1, groups, N)), r
@@ -371,33 +297,8 @@ def _split(x: Float[Array, "l width"], *widths: int) -> list[Array]:
     return [x[:, end - width : end] for width, end in zip(widths, ends, strict=True)]
 
 
-def at_bias(
-    params: Params, *, time_step_limit: Sequence[float] = UNLIMITED, delta_scale: float = 1.0, **options: object
-) -> Float[Array, "heads 1"]:
+def at_bias(params: Params, options: Options = DEFAULTS) -> Float[Array, "heads 1"]:
     """delta A with the step softplus(dt_bias) of each head; all states of its channels share it."""
-    xp, (low, high) = array_namespace(*params.values()), _checked_limit(time_step_limit)
-    delta = delta_scale * xp.clip(apply_transform("softplus", params["dt_bias"]), low, high)
+    xp, (low, high) = array_namespace(*params.values()), options.time_step_limit
+    delta = options.delta_scale * xp.clip(apply_transform("softplus", params["dt_bias"]), low, high)
     return (-xp.exp(params["A_log"]) * delta)[:, None]
-
-
-FAMILY = SelectiveFamily(
-    name="mamba2",
-    title="Mamba-2 (SSD)",
-    paper="arXiv 2405.21060",
-    features=Features(
-        dynamics="LTV: step, B, C depend on the input",
-        channels="one system per channel, step and pole shared by a head, B and C by a group of heads",
-        parametrization="real scalar per head, -exp(A_log)",
-        discretization="zero-order hold for A, Euler for B",
-        structure="scalar times identity",
-        initialization="-A uniform on [1, 16]; steps log-uniform in [1e-3, 1e-1], through the bias",
-        implementation="matrix products in chunks (SSD)",
-    ),
-    init=init,
-    along=along,
-    windows=windows,
-    core_input=core_input,
-    reference=reference,
-    at_bias=at_bias,
-    layouts=LAYOUTS,
-)

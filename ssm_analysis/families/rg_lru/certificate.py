@@ -6,21 +6,35 @@ With a <= a_max < 1: |h| <= sup |i x| sqrt((1 + a_max)/(1 - a_max)) by convex co
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
-from ssm_analysis.certificates.certificate import Quantity
-from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.certificate import Certificate, Quantity
+from ssm_analysis.certificates.question import Question, listed
 from ssm_analysis.certificates.rounding import Interval, above, counted, row_norms, sigmoid, softplus
-from ssm_analysis.certificates.search import large_states, slow_inputs
-from ssm_analysis.certificates.selective import Ranges
+from ssm_analysis.certificates.search import large_states, search_of, slow_inputs
+from ssm_analysis.certificates.selective import Ranges, selective_answers
 from ssm_analysis.certificates.window import Window, window_of
 
+COVERED = ("c", "epsilon", "reset_first")
+"""Options that the theorems were written for."""
 
-def rg_lru_ranges(question: Question) -> Ranges:
-    """All channels; each has one state."""
+
+def certify(question: Question) -> Iterator[Certificate]:
+    """Yield the certificates of an RG-LRU layer."""
+    uncovered = question.uncovered_options(COVERED)
+    if uncovered:
+        return question.all_undecided(f"the options {listed(uncovered)} of RG-LRU are not covered by a theorem here")
+    if "a_imag_param" in question.layer.params:
+        return question.all_undecided("the complex state of this RG-LRU is not covered by a theorem here")
+    return selective_answers(question, ranges(question))
+
+
+def ranges(question: Question) -> Ranges:
+    """Return what is known of all channels, each of which has one state."""
     p = question.params()
-    c, eps = float(question.option("c", 8.0)), float(question.option("epsilon", 0.0))
+    c, eps = float(question.layer.options.c), float(question.layer.options.epsilon)
     W = p["a_param"].shape[0]
     full = Interval.exact(np.full(W, abs(c))) * softplus(Interval.exact(p["a_param"]))  # -log a with the gate open
     unknown = np.full(W, math.inf)
@@ -35,9 +49,10 @@ def rg_lru_ranges(question: Question) -> Ranges:
     state = _state(u, rate, eps)
     slow = large = seen = None
     if question.inputs is not None and c > 0:
-        slow = slow_inputs(question, rate)
+        search = search_of(question, taps=p["conv_1d.w"].shape[0] if "conv_1d.w" in p else 1)
+        slow = slow_inputs(search, rate)
         if question.effort == "witness":
-            large, seen = large_states(question, state[:, None])
+            large, seen = large_states(search, state[:, None])
     return Ranges(
         rate=rate if c > 0 else np.zeros(W),
         decays=c > 0,

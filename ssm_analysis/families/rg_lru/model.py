@@ -32,8 +32,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.families.base import Features, Layer, SelectiveFamily, initialized
-from ssm_analysis.families.rg_lru.layouts import LAYOUTS
+from ssm_analysis.families.base import Layer, initialized
+from ssm_analysis.families.rg_lru.options import DEFAULTS, Options
 from ssm_analysis.families.shared.convolution import depthwise
 from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.parameters import check_choice, check_input, check_interval, check_params, check_sizes, generator
@@ -101,15 +101,7 @@ def init(*, d_model: int = 64, heads: int = 1, ring: str = "a^8", a_min: float =
     return initialized("rg_lru", params, c=8.0, epsilon=0.0, reset_first=True)
 
 
-def along(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    c: float = 8.0,
-    epsilon: float = 0.0,
-    reset_first: bool = True,
-    channels: slice | None = None,
-) -> DiagonalLTV:
+def along(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None) -> DiagonalLTV:
     """The W scalar systems of the layer along ``u``: batch shape (W,), or (S,) of complex ones.
 
     At step 0 the pole is a[0] although the state it would multiply is zero, and the gain is 1 where ``reset_first``.
@@ -120,56 +112,40 @@ def along(
         As in the glossary.
     u
         What enters the block, or a bare recurrence, from the first token of one document.
-    c
-        Exponent of the gate; 8 in every published model.
-    epsilon
-        Added under the root of the input gain; 1e-6 in the code of Hawk that goes with arXiv 2403.16899.
-    reset_first
-        Whether the first token enters with gain 1, as in recurrentgemma.
+    options
+        See `Options`.
     channels
         Only these. The gates mix channels, so that it costs no less.
     """
-    whole = recurrence(params, u, c=c, epsilon=epsilon, reset_first=reset_first)
+    whole = recurrence(params, u, options)
     return (whole if channels is None else whole[channels]).system()
 
 
-def windows(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    size: int,
-    c: float = 8.0,
-    epsilon: float = 0.0,
-    reset_first: bool = True,
-) -> Iterator[DiagonalLTV]:
+def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, size: int) -> Iterator[DiagonalLTV]:
     """`along`, ``size`` channels at a time."""
-    whole = recurrence(params, u, c=c, epsilon=epsilon, reset_first=reset_first)
+    whole = recurrence(params, u, options)
     return (whole[start : start + size].system() for start in range(0, len(whole), size))
 
 
-def recurrence(
-    params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsilon: float = 0.0, reset_first: bool = True
-) -> DiagonalRecurrence:
+def recurrence(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> DiagonalRecurrence:
     """As `along`, read out after the update as in the paper: what a trainable layer runs."""
     _check(params, u)
     xp = array_namespace(*params.values())
     x = _recurrence_input(params, u)
-    rate = c * apply_transform("softplus", params["a_param"])
+    rate = options.c * apply_transform("softplus", params["a_param"])
     gate = _gate(params["a_gate.w"], params["a_gate.b"], x)
     log_poles = -rate * gate
-    gain = xp.sqrt(-xp.expm1(2 * log_poles) + epsilon)
+    gain = xp.sqrt(-xp.expm1(2 * log_poles) + options.epsilon)
     if "a_imag_param" in params:
         log_poles = complex_from(log_poles, params["a_imag_param"] * gate)
-    if reset_first:
+    if options.reset_first:
         gain = xp.concat([xp.ones_like(gain[:1, :]), gain[1:, :]])
     B = gain * _gate(params["input_gate.w"], params["input_gate.b"], x)
     one = xp.ones_like(rate)[:, None, None]
     return DiagonalRecurrence(log_poles=log_poles[..., None], B=B[..., None, None], C=one, D=0 * one)
 
 
-def core_input(
-    params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsilon: float = 0.0, reset_first: bool = True
-) -> Inexact[Array, "l w 1"]:
+def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Inexact[Array, "l w 1"]:
     """x, what drives the recurrence: ``u`` itself, or conv(linear_x(u)) where the block is present."""
     _check(params, u)
     x = _recurrence_input(params, u)
@@ -177,9 +153,7 @@ def core_input(
     return (complex_from(x[:, :S], x[:, S:]) if "a_imag_param" in params else x)[..., None]
 
 
-def reference(
-    params: Params, u: Float[Array, "l d_model"], *, c: float = 8.0, epsilon: float = 0.0, reset_first: bool = True
-) -> Inexact[np.ndarray, "l w 1"]:
+def reference(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Inexact[np.ndarray, "l w 1"]:
     """The recurrence, token by token."""
     _check(params, u)
     p = {name: to_numpy(double(x)) for name, x in params.items()}
@@ -198,8 +172,8 @@ def reference(
     h, y = np.zeros(S), []
     for k, x_k in enumerate(x):
         r, i = gate("a_gate", x_k), gate("input_gate", x_k)
-        a = np.exp(-c * r * np.log1p(np.exp(p["a_param"])))
-        gain = 1.0 if k == 0 and reset_first else np.sqrt(1 - a**2 + epsilon)
+        a = np.exp(-options.c * r * np.log1p(np.exp(p["a_param"])))
+        gain = 1.0 if k == 0 and options.reset_first else np.sqrt(1 - a**2 + options.epsilon)
         if "a_imag_param" in p:
             h = a * np.exp(1j * r * p["a_imag_param"]) * h + gain * i * (x_k[:S] + 1j * x_k[S:])
         else:
@@ -235,34 +209,11 @@ def _gate(w: Array, b: Array, x: Float[Array, "l w"]) -> Float[Array, "l states"
     return apply_transform("sigmoid", xp.reshape(pre, (x.shape[0], -1)))
 
 
-def at_bias(params: Params, *, c: float = 8.0, **options: object) -> Inexact[Array, "s 1"]:
+def at_bias(params: Params, options: Options = DEFAULTS) -> Inexact[Array, "s 1"]:
     """log a with the gate sigmoid(b_a)."""
     xp = array_namespace(*params.values())
     gate = apply_transform("sigmoid", xp.reshape(params["a_gate.b"], (-1,)))
-    log_poles = -c * apply_transform("softplus", params["a_param"]) * gate
+    log_poles = -options.c * apply_transform("softplus", params["a_param"]) * gate
     if "a_imag_param" in params:
         log_poles = complex_from(log_poles, params["a_imag_param"] * gate)
     return log_poles[:, None]
-
-
-FAMILY = SelectiveFamily(
-    name="rg_lru",
-    title="RG-LRU",
-    paper="arXiv 2402.19427",
-    features=Features(
-        dynamics="LTV: decay and input gain depend on the input",
-        channels="one state per channel, gates mix channels",
-        parametrization="none: a = exp(-8 softplus(L) sigmoid(gate))",
-        discretization="none",
-        structure="real diagonal",
-        initialization="a in [0.9, 0.999] (of a, or of a^8: the two public implementations differ)",
-        implementation="linear scan",
-    ),
-    init=init,
-    along=along,
-    windows=windows,
-    core_input=core_input,
-    reference=reference,
-    at_bias=at_bias,
-    layouts=LAYOUTS,
-)

@@ -38,8 +38,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
-from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
-from ssm_analysis.families.s4.layouts import LAYOUTS
+from ssm_analysis.families.base import Layer, initialized
+from ssm_analysis.families.s4.options import DEFAULTS, Options
 from ssm_analysis.families.s4.spectrum import CLAMP, ideal_spectrum, measure_of, stored_spectrum
 from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import check_measure, hippo, normal_part
@@ -139,15 +139,7 @@ def _dplr(measure: str, N: int, n_ssm: int, *, rank: int | None, b_clip: float) 
     return {**modes, "P": np.tile(P[:, None, :], (1, n_ssm, 1))}
 
 
-def system(
-    params: Params,
-    *,
-    dt_transform: str = "exp",
-    real_transform: str = "exp",
-    imag_transform: str = "none",
-    conj_sym: bool = True,
-    strictly_causal: bool = False,
-) -> StateSpace:
+def system(params: Params, options: Options = DEFAULTS) -> StateSpace:
     """The layer as H systems with one input and real matrices: batch shape (H,), p = channels.
 
     The state is sqrt(2) [Re x; Im x]: a unitary change of coordinates from [x; conj x], so no norm and no eigenvector condition
@@ -157,12 +149,8 @@ def system(
     ----------
     params
         As in the glossary.
-    dt_transform, real_transform, imag_transform
-        ``exp``, ``softplus``, ``relu``, ``sigmoid`` or ``none``: what turns inv_dt, A_real, A_imag into delta, -Re Lambda, -Im Lambda.
-    conj_sym
-        Whether the conjugate of every mode is meant too.
-    strictly_causal
-        Whether the output at a token leaves out the input at that token.
+    options
+        See `Options`.
 
     Raises
     ------
@@ -173,19 +161,19 @@ def system(
     """
     H = _checked(params)["H"]
     xp = array_namespace(*params.values())
-    rate, frequency = apply_transform(real_transform, params["A_real"]), apply_transform(imag_transform, params["A_imag"])
+    rate, frequency = apply_transform(options.real_transform, params["A_real"]), apply_transform(options.imag_transform, params["A_imag"])
     P, Q = params["P"], params.get("Q", params["P"])
     A = xp.concat([xp.concat([-diag(rate), diag(frequency)], axis=-1), xp.concat([-diag(frequency), -diag(rate)], axis=-1)], axis=-2)
-    A = A - xp.sum(_outer(P, Q) if conj_sym else _realified(P[..., :, None] * conj(Q)[..., None, :]), axis=0)
-    root = math.sqrt(2) if conj_sym else 1.0
-    delta = apply_transform(dt_transform, params["inv_dt"])
+    A = A - xp.sum(_outer(P, Q) if options.conj_sym else _realified(P[..., :, None] * conj(Q)[..., None, :]), axis=0)
+    root = math.sqrt(2) if options.conj_sym else 1.0
+    delta = apply_transform(options.dt_transform, params["inv_dt"])
     delta = xp.concat([delta, delta], axis=-1)[..., None] if delta.shape[-1] > 1 else delta[..., None]
     half, one = delta * tile_copies(A, H) / 2, eye(A.shape[-1], like=A)
     B = root * xp.concat([real(params["B"]), imag(params["B"])], axis=-1)
     solved = xp.linalg.solve(one - half, xp.concat([one + half, delta * tile_copies(B, H)[..., None]], axis=-1))
     C = xp.moveaxis(params["C"], 0, 1)
     C, D = root * xp.concat([real(C), -imag(C)], axis=-1), xp.matrix_transpose(params["D"])[..., None]
-    build = StateSpace if strictly_causal else StateSpace.from_recurrence
+    build = StateSpace if options.strictly_causal else StateSpace.from_recurrence
     return build(A=solved[..., : A.shape[-1]], B=solved[..., A.shape[-1] :], C=C, D=D)
 
 
@@ -202,28 +190,19 @@ def _realified(M: Array) -> Array:
     return xp.concat([xp.concat([re, -im], axis=-1), xp.concat([im, re], axis=-1)], axis=-2)
 
 
-def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h 1"]:
-    """One feature for each system; the options do not matter."""
+def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[Array, "l h 1"]:
+    """Return one feature for each system."""
     check_input(u, _checked(params)["H"])
     return u[..., None]
 
 
-def reference(
-    params: Params,
-    u: Float[Array, "l h"],
-    *,
-    dt_transform: str = "exp",
-    real_transform: str = "exp",
-    imag_transform: str = "none",
-    conj_sym: bool = True,
-    strictly_causal: bool = False,
-) -> Float[np.ndarray, "l h channels"]:
+def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[np.ndarray, "l h channels"]:
     """The recurrence in the complex coordinates, feature by feature and step by step."""
     check_input(u, _checked(params)["H"])
     p, u = {name: to_numpy(double(x)) for name, x in params.items()}, to_numpy(u)
-    lam = -apply_transform(real_transform, p["A_real"]) - 1j * apply_transform(imag_transform, p["A_imag"])
-    delta = apply_transform(dt_transform, p["inv_dt"])
-    all_modes = _with_conjugates if conj_sym else np.asarray
+    lam = -apply_transform(options.real_transform, p["A_real"]) - 1j * apply_transform(options.imag_transform, p["A_imag"])
+    delta = apply_transform(options.dt_transform, p["inv_dt"])
+    all_modes = _with_conjugates if options.conj_sym else np.asarray
     L, H, S = u.shape[0], u.shape[1], len(lam)
     y = np.empty((L, H, len(p["D"])))
     for h in range(H):
@@ -236,19 +215,11 @@ def reference(
         C, x = all_modes(p["C"][:, h]), np.zeros(len(A), dtype=np.complex128)
         for k in range(L):
             before, x = x, A_d @ x + B_d * u[k, h]
-            y[k, h] = (C @ (before if strictly_causal else x)).real + p["D"][:, h] * u[k, h]
+            y[k, h] = (C @ (before if options.strictly_causal else x)).real + p["D"][:, h] * u[k, h]
     return y
 
 
-def spectrum(
-    params: Params,
-    *,
-    dt_transform: str = "exp",
-    real_transform: str = "exp",
-    imag_transform: str = "none",
-    conj_sym: bool = True,
-    strictly_causal: bool = False,
-) -> Spectrum:
+def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
     """The eigenvalues of A_d for each of the H features: of the matrix that the parameters store, in extended precision.
 
     There are 2n of them, or n without conj_sym, where the real matrices of `system` have their conjugates too. The parameters
@@ -262,19 +233,10 @@ def spectrum(
         As `system`; and a ValueError if A is defective or the discrete matrix does not exist.
     """
     _checked(params)
-    transforms = {"dt_transform": dt_transform, "real_transform": real_transform, "imag_transform": imag_transform}
-    return stored_spectrum(params, **transforms, conj_sym=conj_sym)
+    return stored_spectrum(params, options)
 
 
-def initial_spectrum(
-    params: Params,
-    *,
-    dt_transform: str = "exp",
-    real_transform: str = "exp",
-    imag_transform: str = "none",
-    conj_sym: bool = True,
-    strictly_causal: bool = False,
-) -> Spectrum:
+def initial_spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
     """The same of the HiPPO matrix that fresh parameters mean, without the rounding of its two parts; see `ideal_spectrum`.
 
     Raises
@@ -284,10 +246,10 @@ def initial_spectrum(
     """
     if _checked(params)["k"] > 1:
         raise ValueError("with one step for each state, inv_dt (H, n), the discrete matrix is not that of a HiPPO matrix; use spectrum()")
-    if not conj_sym or "Q" in params:
+    if not options.conj_sym or "Q" in params:
         raise ValueError("the ideal matrix is known of layers that store P and one mode of each conjugate pair; use spectrum()")
-    measure = measure_of(params, real_transform=real_transform, imag_transform=imag_transform)
-    delta = to_numpy(apply_transform(dt_transform, params["inv_dt"]))[:, 0]
+    measure = measure_of(params, options)
+    delta = to_numpy(apply_transform(options.dt_transform, params["inv_dt"]))[:, 0]
     return ideal_spectrum(measure, 2 * params["A_real"].shape[1], delta)
 
 
@@ -303,26 +265,3 @@ def _checked(params: Params) -> dict[str, int]:
 
 def _with_conjugates(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x, np.conj(x)], axis=-1)
-
-
-FAMILY = TimeInvariantFamily(
-    name="s4",
-    title="S4",
-    paper="arXiv 2111.00396",
-    features=Features(
-        dynamics="LTI",
-        channels="SISO, one copy per feature",
-        parametrization="diagonal minus low rank, Re Lambda = -exp(.)",
-        discretization="bilinear",
-        structure="DPLR (diagonal minus low rank)",
-        initialization="HiPPO-LegS; steps log-uniform in [1e-3, 1e-1]",
-        implementation="FFT convolution, Cauchy kernel",
-    ),
-    init=init,
-    system=system,
-    core_input=core_input,
-    reference=reference,
-    spectrum=spectrum,
-    initial_spectrum=initial_spectrum,
-    layouts=LAYOUTS,
-)

@@ -11,13 +11,14 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
 from ssm_analysis.analyses.spectrum.extended_precision import EnclosedEigenvalues, bilinear_log_pole, enclose_eigenvalues, nearest
+from ssm_analysis.families.s4.options import Options
 from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import MEASURES, check_measure, exact_entries, hippo, normal_part
 from ssm_analysis.families.shared.transforms import apply_transform, exact_transform
@@ -31,26 +32,51 @@ CLAMP = 1e-4
 """The official implementation clamps -Re and -Im of Lambda to this from below at initialization (``inv_transform``)."""
 
 
-def stored_spectrum(params: Params, *, dt_transform: str, real_transform: str, imag_transform: str, conj_sym: bool) -> Spectrum:
-    """Of the bilinear discretization of Lambda - P Q^* (P for Q where there is none), the parameters taken as exact; see `s4.spectrum`."""
+def stored_spectrum(params: Params, options: Options) -> Spectrum:
+    """Return the spectrum of the bilinear discretization of Lambda - P Q^* (P for Q where there is none), the parameters taken as exact."""
     p = {name: to_numpy(double(x)) for name, x in params.items()}
+    eigenvalues = enclosed_eigenvalues(p, options)
+    own_steps = p["inv_dt"].shape[1] > 1  # then the matrix has them in it
+    transform, inv_dt = ("none", np.ones(len(p["inv_dt"]))) if own_steps else (options.dt_transform, p["inv_dt"][:, 0])
+    steps: list[Callable[[], flint.arb]] = [functools.partial(exact_transform, transform, float(step)) for step in inv_dt]
+    bits = max(found.bits for found in eigenvalues)
+    return _discrete(eigenvalues, steps, matrix=f"stored Lambda - P {'Q' if 'Q' in p else 'P'}*, {bits} bits", like=params)
+
+
+@overload
+def enclosed_eigenvalues(p: Params, options: Options, *, or_none: Literal[False] = ...) -> list[EnclosedEigenvalues]: ...
+@overload
+def enclosed_eigenvalues(p: Params, options: Options, *, or_none: Literal[True]) -> list[EnclosedEigenvalues | None]: ...
+def enclosed_eigenvalues(p: Params, options: Options, *, or_none: bool = False) -> Sequence[EnclosedEigenvalues | None]:
+    """Enclose the eigenvalues of the stored continuous matrix of each feature, once for each different one.
+
+    Parameters
+    ----------
+    p
+        The parameters in numpy, as doubles.
+    options
+        The options of the layer.
+    or_none
+        Whether a matrix whose eigenvalues cannot be enclosed gives None instead of a ValueError.
+    """
     (H, k), S = p["inv_dt"].shape, p["A_real"].shape[0]
-    matrix = _stored_matrix if conj_sym else _complex_matrix
-    known: dict[bytes, EnclosedEigenvalues] = {}
-    eigenvalues: list[EnclosedEigenvalues] = []
+    matrix = _stored_matrix if options.conj_sym else _complex_matrix
+    transforms = (options.dt_transform, options.real_transform, options.imag_transform)
+    by_content: dict[bytes, EnclosedEigenvalues | None] = {}
+    eigenvalues = []
     for h in range(H):
         low_rank = (p["P"][:, h % S], p.get("Q", p["P"])[:, h % S])
         rows = (p["A_real"][h % S], p["A_imag"][h % S], *low_rank, p["inv_dt"][h] if k > 1 else np.ones(0))
         key = b"".join(row.tobytes() for row in rows)
-        if key not in known:
-            known[key] = enclose_eigenvalues(functools.partial(matrix, *rows, dt_transform, real_transform, imag_transform))
-        eigenvalues.append(known[key])
-    steps: list[Callable[[], flint.arb]] = [
-        functools.partial(exact_transform, dt_transform, float(step)) if k == 1 else functools.partial(exact_transform, "none", 1.0)
-        for step in p["inv_dt"][:, 0]
-    ]
-    bits = max(found.bits for found in known.values())
-    return _discrete(eigenvalues, steps, matrix=f"stored Lambda - P {'Q' if 'Q' in p else 'P'}*, {bits} bits", like=params)
+        if key not in by_content:
+            try:
+                by_content[key] = enclose_eigenvalues(functools.partial(matrix, *rows, *transforms))
+            except ValueError:
+                if not or_none:
+                    raise
+                by_content[key] = None
+        eigenvalues.append(by_content[key])
+    return eigenvalues
 
 
 def ideal_spectrum(measure: str, d_state: int, delta: float | Float[np.ndarray, "*batch"]) -> Spectrum:
@@ -93,15 +119,17 @@ def ideal_spectrum(measure: str, d_state: int, delta: float | Float[np.ndarray, 
     )
 
 
-def measure_of(params: Params, *, real_transform: str, imag_transform: str) -> str:
-    """The HiPPO measure that the parameters are a fresh initialization of.
+def measure_of(params: Params, options: Options) -> str:
+    """Return the HiPPO measure that the parameters are a fresh initialization of.
 
     Raises
     ------
     ValueError
         If they are none, for instance because they were trained.
     """
-    rate, frequency = (to_numpy(apply_transform(t, params[name])) for t, name in ((real_transform, "A_real"), (imag_transform, "A_imag")))
+    rate, frequency = (
+        to_numpy(apply_transform(t, params[name])) for t, name in ((options.real_transform, "A_real"), (options.imag_transform, "A_imag"))
+    )
     power = np.sum(np.abs(to_numpy(params["P"])) ** 2, axis=0)
     found = np.stack([rate, frequency, power], axis=-1).astype(np.float64)  # (S, n, 3): what the phase of a mode leaves alone
     for measure in MEASURES:

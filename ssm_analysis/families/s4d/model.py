@@ -26,8 +26,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
-from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
-from ssm_analysis.families.s4d.layouts import LAYOUTS
+from ssm_analysis.families.base import Layer, initialized
+from ssm_analysis.families.s4d.options import DEFAULTS, Options
 from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import hippo, normal_part
 from ssm_analysis.families.shared.parameters import (
@@ -117,88 +117,57 @@ def _modes(init: str, N: int, n_ssm: int, rng: np.random.Generator) -> dict[str,
     return {"A_real": np.log(rate), "A_imag": frequency, "B": B}
 
 
-def system(
-    params: Params,
-    *,
-    dt_transform: str = "exp",
-    real_transform: str = "exp",
-    imag_transform: str = "none",
-    disc: str = "zoh",
-    strictly_causal: bool = False,
-) -> RealDiagonalSSM:
+def system(params: Params, options: Options = DEFAULTS) -> RealDiagonalSSM:
     """The layer as H systems with one input each: batch shape (H,), p = channels.
 
     Parameters
     ----------
     params
         As in the glossary.
-    dt_transform, real_transform, imag_transform
-        ``exp``, ``softplus``, ``relu``, ``sigmoid`` or ``none``: what turns inv_dt, A_real, A_imag into delta, -Re A, -Im A.
-    disc
-        ``zoh`` or ``bilinear``.
-    strictly_causal
-        Whether the output at a token leaves out the input at that token.
+    options
+        See `Options`.
     """
     H = _checked(params)["H"]
-    check_choice("disc", disc, tuple(DISCRETIZATIONS))
     xp = array_namespace(*params.values())
-    rate = tile_copies(apply_transform(real_transform, params["A_real"]), H)
+    rate = tile_copies(apply_transform(options.real_transform, params["A_real"]), H)
     is_real = "A_imag" not in params
-    A = -rate if is_real else -complex_from(rate, tile_copies(apply_transform(imag_transform, params["A_imag"]), H))
-    delta = apply_transform(dt_transform, params["inv_dt"])
-    log_poles, B = DISCRETIZATIONS[disc](A, tile_copies(params["B"], H)[..., None], delta)
-    build = RealDiagonalSSM if strictly_causal else RealDiagonalSSM.from_recurrence
+    A = -rate if is_real else -complex_from(rate, tile_copies(apply_transform(options.imag_transform, params["A_imag"]), H))
+    delta = apply_transform(options.dt_transform, params["inv_dt"])
+    log_poles, B = DISCRETIZATIONS[options.disc](A, tile_copies(params["B"], H)[..., None], delta)
+    build = RealDiagonalSSM if options.strictly_causal else RealDiagonalSSM.from_recurrence
     return build(log_poles=log_poles, B=B, C=2 * xp.moveaxis(params["C"], 0, 1), D=xp.matrix_transpose(params["D"])[..., None])
 
 
-def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h 1"]:
-    """One feature for each system; the options do not matter."""
+def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[Array, "l h 1"]:
+    """Return one feature for each system."""
     check_input(u, _checked(params)["H"])
     return u[..., None]
 
 
-def reference(
-    params: Params,
-    u: Float[Array, "l h"],
-    *,
-    dt_transform: str = "exp",
-    real_transform: str = "exp",
-    imag_transform: str = "none",
-    disc: str = "zoh",
-    strictly_causal: bool = False,
-) -> Float[np.ndarray, "l h channels"]:
+def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[np.ndarray, "l h channels"]:
     """The recurrence, feature by feature and step by step."""
     check_input(u, _checked(params)["H"])
-    check_choice("disc", disc, tuple(DISCRETIZATIONS))
     p = {name: to_numpy(double(x)) for name, x in params.items()}
-    transformed = {name: apply_transform(t, p[name]) for name, t in (("inv_dt", dt_transform), ("A_real", real_transform))}
-    frequency = apply_transform(imag_transform, p["A_imag"]) if "A_imag" in p else np.zeros_like(p["A_real"])
+    transformed = {name: apply_transform(t, p[name]) for name, t in (("inv_dt", options.dt_transform), ("A_real", options.real_transform))}
+    frequency = apply_transform(options.imag_transform, p["A_imag"]) if "A_imag" in p else np.zeros_like(p["A_real"])
     L, H, S = u.shape[0], u.shape[1], len(p["A_real"])
     y = np.empty((L, H, len(p["D"])))
     for h in range(H):
         A, delta = -transformed["A_real"][h % S] - 1j * frequency[h % S], transformed["inv_dt"][h]
-        if disc == "zoh":
+        if options.disc == "zoh":
             A_d, B_d = np.exp(delta * A), (np.exp(delta * A) - 1) / A * p["B"][h % S]
         else:
             A_d, B_d = (1 + delta * A / 2) / (1 - delta * A / 2), delta / (1 - delta * A / 2) * p["B"][h % S]
         x = np.zeros(len(A), dtype=np.complex128)
         for k in range(L):
             before, x = x, A_d * x + B_d * float(u[k, h])
-            y[k, h] = 2 * (p["C"][:, h] @ (before if strictly_causal else x)).real + p["D"][:, h] * float(u[k, h])
+            y[k, h] = 2 * (p["C"][:, h] @ (before if options.strictly_causal else x)).real + p["D"][:, h] * float(u[k, h])
     return y
 
 
-def spectrum(
-    params: Params,
-    *,
-    dt_transform: str = "exp",
-    real_transform: str = "exp",
-    imag_transform: str = "none",
-    disc: str = "zoh",
-    strictly_causal: bool = False,
-) -> Spectrum:
+def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
     """The n stored eigenvalues of A_d, for each of the H features."""
-    sys = system(params, dt_transform=dt_transform, real_transform=real_transform, imag_transform=imag_transform, disc=disc)
+    sys = system(params, options)
     return diagonal_spectrum(sys, one_of_each_pair="A_imag" in params)
 
 
@@ -210,26 +179,3 @@ def _checked(params: Params) -> dict[str, int]:
     if sizes["k"] not in (1, sizes["n"]):
         raise ValueError(f"inv_dt must have shape (H, 1) or (H, n) with n = {sizes['n']}, got {tuple(params['inv_dt'].shape)}")
     return sizes
-
-
-FAMILY = TimeInvariantFamily(
-    name="s4d",
-    title="S4D",
-    paper="arXiv 2206.11893",
-    features=Features(
-        dynamics="LTI",
-        channels="SISO, one copy per feature",
-        parametrization="complex diagonal, Re = -exp(.)",
-        discretization="zero-order hold (bilinear optional)",
-        structure="complex diagonal",
-        initialization="LegS / Inv / Lin; steps log-uniform in [1e-3, 1e-1]",
-        implementation="FFT convolution, Vandermonde kernel",
-    ),
-    init=init,
-    system=system,
-    core_input=core_input,
-    reference=reference,
-    spectrum=spectrum,
-    initial_spectrum=spectrum,
-    layouts=LAYOUTS,
-)

@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
-from ssm_analysis.families.base import Features, Layer, TimeInvariantFamily, initialized
-from ssm_analysis.families.s5.layouts import LAYOUTS
+from ssm_analysis.families.base import Layer, initialized
+from ssm_analysis.families.s5.options import DEFAULTS, Options
 from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.hippo import normal_part
 from ssm_analysis.families.shared.parameters import (
@@ -118,45 +118,30 @@ def _block_hippo(d_state: int, blocks: int, *, conj_sym: bool) -> tuple[Complex[
     return np.tile(lam, blocks), np.kron(np.eye(blocks), V)
 
 
-def system(
-    params: Params, *, discretization: str = "zoh", conj_sym: bool = True, clip_eigs: bool = False, step_rescale: float = 1.0
-) -> RealDiagonalSSM:
-    """The layer as one system with H inputs and outputs.
-
-    ``step_rescale`` multiplies all steps: 2 reads a signal that was sampled half as often.
-    """
+def system(params: Params, options: Options = DEFAULTS) -> RealDiagonalSSM:
+    """The layer as one system with H inputs and outputs."""
     check_params("s5", params, SHAPES)
-    check_choice("discretization", discretization, tuple(DISCRETIZATIONS))
     xp = array_namespace(*params.values())
     re = params["Lambda_re"]
-    re = xp.minimum(re, xp.full_like(re, CLIP)) if clip_eigs else re
+    re = xp.minimum(re, xp.full_like(re, CLIP)) if options.clip_eigs else re
     lam = complex_from(re, params["Lambda_im"])
-    log_poles, B = DISCRETIZATIONS[discretization](lam, params["B"], step_rescale * xp.exp(params["log_step"]))
-    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=(2 if conj_sym else 1) * params["C"], D=diag(params["D"]))
+    log_poles, B = DISCRETIZATIONS[options.discretization](lam, params["B"], options.step_rescale * xp.exp(params["log_step"]))
+    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=(2 if options.conj_sym else 1) * params["C"], D=diag(params["D"]))
 
 
-def core_input(params: Params, u: Float[Array, "l h"], **options: object) -> Float[Array, "l h"]:
-    """The input itself; the options do not matter."""
+def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[Array, "l h"]:
+    """Return the input itself."""
     check_input(u, check_params("s5", params, SHAPES)["H"])
     return u
 
 
-def reference(
-    params: Params,
-    u: Float[Array, "l h"],
-    *,
-    discretization: str = "zoh",
-    conj_sym: bool = True,
-    clip_eigs: bool = False,
-    step_rescale: float = 1.0,
-) -> Float[np.ndarray, "l h"]:
+def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[np.ndarray, "l h"]:
     """The recurrence, step by step."""
     check_input(u, check_params("s5", params, SHAPES)["H"])
-    check_choice("discretization", discretization, tuple(DISCRETIZATIONS))
     p = {name: to_numpy(double(x)) for name, x in params.items()}
-    lam = (np.minimum(p["Lambda_re"], CLIP) if clip_eigs else p["Lambda_re"]) + 1j * p["Lambda_im"]
-    step = step_rescale * np.exp(p["log_step"])
-    if discretization == "zoh":
+    lam = (np.minimum(p["Lambda_re"], CLIP) if options.clip_eigs else p["Lambda_re"]) + 1j * p["Lambda_im"]
+    step = options.step_rescale * np.exp(p["log_step"])
+    if options.discretization == "zoh":
         lam_d = np.exp(lam * step)
         B_d = ((lam_d - 1) / lam)[:, None] * p["B"]
     else:
@@ -165,36 +150,11 @@ def reference(
     h, y = np.zeros_like(lam), []
     for u_k in to_numpy(u):
         h = lam_d * h + B_d @ u_k
-        y.append((2 if conj_sym else 1) * (p["C"] @ h).real + p["D"] * u_k)
+        y.append((2 if options.conj_sym else 1) * (p["C"] @ h).real + p["D"] * u_k)
     return np.stack(y)
 
 
-def spectrum(
-    params: Params, *, discretization: str = "zoh", conj_sym: bool = True, clip_eigs: bool = False, step_rescale: float = 1.0
-) -> Spectrum:
+def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
     """The P stored eigenvalues of Lambda_d."""
-    sys = system(params, discretization=discretization, conj_sym=conj_sym, clip_eigs=clip_eigs, step_rescale=step_rescale)
-    return diagonal_spectrum(sys, one_of_each_pair=conj_sym)
-
-
-FAMILY = TimeInvariantFamily(
-    name="s5",
-    title="S5",
-    paper="arXiv 2208.04933",
-    features=Features(
-        dynamics="LTI",
-        channels="MIMO",
-        parametrization="complex diagonal, Re unconstrained unless clipped",
-        discretization="zero-order hold",
-        structure="complex diagonal",
-        initialization="blocks of the normal part of HiPPO-LegS; steps log-uniform in [1e-3, 1e-1], one per state",
-        implementation="parallel (associative) scan",
-    ),
-    init=init,
-    system=system,
-    core_input=core_input,
-    reference=reference,
-    spectrum=spectrum,
-    initial_spectrum=spectrum,
-    layouts=LAYOUTS,
-)
+    sys = system(params, options)
+    return diagonal_spectrum(sys, one_of_each_pair=options.conj_sym)

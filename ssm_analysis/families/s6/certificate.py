@@ -7,18 +7,20 @@ the step, B and C need no norm in front.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssm_analysis.certificates.certificate import Quantity
-from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.certificate import Certificate, Quantity
+from ssm_analysis.certificates.question import Question, listed
 from ssm_analysis.certificates.rounding import Interval, above, counted, downward, exp, row_norms, softplus, upward
-from ssm_analysis.certificates.search import extreme_steps, large_states, slow_inputs
-from ssm_analysis.certificates.selective import Ranges
+from ssm_analysis.certificates.search import ENTRIES, STATES, Search, ascend, fields_along, large_states, search_of, slow_inputs
+from ssm_analysis.certificates.selective import Ranges, selective_answers
 from ssm_analysis.certificates.slices import state_bounds, targets
 from ssm_analysis.certificates.window import Rows, Window, above_any, rows_of, window_of
-from ssm_analysis.families.s6.model import NORMS, _by_head
+from ssm_analysis.families.base import Layer
+from ssm_analysis.families.s6.model import NORMS, with_heads
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,20 +43,35 @@ class Head:
         return slice(0, rank), slice(rank, rank + n), slice(rank + n, rank + 2 * n)
 
 
-def s6_ranges(question: Question) -> Ranges:
-    """All heads together."""
+COVERED = ("conv_padding", "dt_offset", "mixer_rms_eps", "delta_scale")
+"""Options that the theorems were written for."""
+
+
+def certify(question: Question) -> Iterator[Certificate]:
+    """Yield the certificates of an S6 layer."""
+    uncovered = question.uncovered_options(COVERED)
+    if uncovered:
+        return question.all_undecided(f"the options {listed(uncovered)} of S6 are not covered by a theorem here")
+    return selective_answers(question, ranges(question))
+
+
+def ranges(question: Question) -> Ranges:
+    """Return what is known of all heads together."""
+    options = question.layer.options
     parts = [_head_ranges(question, head) for head in heads(question)]
     rate, state, output, pre_lo, pre_hi = (np.concatenate([p[i] for p in parts]) for i in range(5))
-    offset = float(question.option("dt_offset", 0.0))
-    normalized = question.option("mixer_rms_eps", None) is not None
+    offset = float(options.dt_offset)
+    normalized = options.mixer_rms_eps is not None
     step = softplus(Interval(pre_lo, pre_hi))
     slow = large = seen = None
     found: dict[str, np.ndarray] = {}
     if question.inputs is not None:
-        slow = slow_inputs(question, rate)
+        taps = question.params()["conv1d.weight"].shape[-1]
+        search = search_of(question, taps=taps, ahead=0 if options.conv_padding == "causal" else taps // 2)
+        slow = slow_inputs(search, rate)
         if question.effort == "witness":
-            large, seen = large_states(question, state)
-            low, high = extreme_steps(question, len(rate))
+            large, seen = large_states(search, state)
+            low, high = extreme_steps(question, search, len(rate))
             found = {"step before softplus, seen lower": low, "step before softplus, seen upper": high}
     return Ranges(
         rate=rate,
@@ -65,10 +82,31 @@ def s6_ranges(question: Question) -> Ranges:
         large=large,
         state_seen=seen,
         theorems={"rate": "RMS" if normalized and question.inputs is None else "T2", "state": "T5" if question.effort != "fast" else "T4"},
-        quantities={"step": _step(step, offset, float(question.option("delta_scale", 1.0)))},
+        quantities={"step": _step(step, offset, float(options.delta_scale))},
         per_channel={"step before softplus, lower": pre_lo, "step before softplus, upper": pre_hi, **found},
         reasons=dict.fromkeys(("sign", "state"), f"dt_offset = {offset} is negative, so the step may be") if offset < 0 else {},
     )
+
+
+def extreme_steps(question: Question, search: Search, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest step before softplus that a search saw in each channel, NaN where it did not look."""
+    layer = question.lifted_layer()
+    assert isinstance(layer, Layer)
+    options = {k: v for k, v in layer.assumptions.items() if k not in ("dt_offset", "delta_scale")}
+    search = replace(search, layer=replace(layer, assumptions=options))
+    rates = np.exp(np.reshape(layer.params["A_log"], (channels, -1))[:, 0])
+    picked = np.unique(np.linspace(0, channels - 1, min(STATES, channels)).round().astype(int))
+    low, high = np.full(channels, np.nan), np.full(channels, np.nan)
+    step = max(1, ENTRIES // (layer.params["A_log"].size * search.taps))
+    for start in range(0, len(picked), step):
+        some = [(int(k), 0) for k in picked[start : start + step]]
+        for seen, sign in ((low, 1.0), (high, -1.0)):
+            windows = ascend(search, some, lambda mu, drive, xp, sign=sign: sign * mu)
+            mu, _ = fields_along(search.layer, np.concatenate([windows[0][:1], *windows]), np)
+            for k, (channel, _) in enumerate(some):
+                delta = -mu[1 + k * search.taps + search.position, channel, 0] / rates[channel]
+                seen[channel] = delta + math.log(-math.expm1(-delta)) if delta > 0 else -math.inf
+    return low, high
 
 
 def _step(softplus_of: Interval, offset: float, scale: float) -> Quantity:
@@ -78,10 +116,11 @@ def _step(softplus_of: Interval, offset: float, scale: float) -> Quantity:
 
 def heads(question: Question) -> list[Head]:
     """The heads of the layer; Mamba has one."""
-    p = _by_head(question.params())
+    p = with_heads(question.params())
     zero = np.zeros(p["x_proj.weight"].shape[1])
     count, channels, _ = p["A_log"].shape
-    eps, scale = question.option("mixer_rms_eps", None), float(question.option("delta_scale", 1.0))
+    options = question.layer.options
+    eps, scale = options.mixer_rms_eps, float(options.delta_scale)
     rank, n = p["dt_proj.weight"].shape[2], p["A_log"].shape[2]
     norms = None if eps is None else tuple(p.get(name, np.ones(size)) for name, size in zip(NORMS, (rank, n, n), strict=True))
     window = None
@@ -93,7 +132,7 @@ def heads(question: Question) -> list[Head]:
             taps=p["conv1d.weight"][:, 0],
             conv_bias=p.get("conv1d.bias", zeros),
             inputs=question.inputs,
-            padding=question.option("conv_padding", "causal"),
+            padding=options.conv_padding,
         )
     return [
         Head(
@@ -123,7 +162,7 @@ def step_rows(head: Head) -> Rows:
 
 def _head_ranges(question: Question, head: Head) -> tuple[np.ndarray, ...]:
     """rate, state (channels, d_state), output, and the two ends of the step before softplus."""
-    offset = float(question.option("dt_offset", 0.0))
+    offset = float(question.layer.options.dt_offset)
     channels, n = head.a.lo.shape
     unknown, window = np.full(channels, math.inf), head.window
     step, B = None, None
@@ -147,7 +186,7 @@ def _head_ranges(question: Question, head: Head) -> tuple[np.ndarray, ...]:
         state = targets(head.a, high, size_B[None, :], reach)
     else:
         state = state_bounds(window, step, B, head.a, offset=offset, joint=question.effort != "fast")
-    scale = float(question.option("delta_scale", 1.0))  # of the step: a and the input are multiplied by it
+    scale = float(question.layer.options.delta_scale)  # of the step: a and the input are multiplied by it
     state = above(state * scale, 2)
     if offset < 0:  # T1 needs a positive step
         state = np.where(rate[:, None] > 0, state, math.inf)

@@ -48,8 +48,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.families.base import Features, Layer, SelectiveFamily, initialized
-from ssm_analysis.families.s6.layouts import LAYOUTS
+from ssm_analysis.families.base import Layer, initialized
+from ssm_analysis.families.s6.options import DEFAULTS, Options
 from ssm_analysis.families.shared.convolution import depthwise
 from ssm_analysis.families.shared.facts import Params
 from ssm_analysis.families.shared.parameters import (
@@ -57,7 +57,6 @@ from ssm_analysis.families.shared.parameters import (
     check_input,
     check_interval,
     check_params,
-    check_positive,
     check_sizes,
     generator,
     log_uniform,
@@ -159,16 +158,7 @@ def initial_step_bias(rng: np.random.Generator, dt_min: float, dt_max: float, co
     return step + np.log(-np.expm1(-step))
 
 
-def along(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    conv_padding: str = "causal",
-    dt_offset: float = 0.0,
-    mixer_rms_eps: float | None = None,
-    delta_scale: float = 1.0,
-    channels: slice | None = None,
-) -> DiagonalLTV:
+def along(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None) -> DiagonalLTV:
     """The d_inner systems of the layer along ``u``: batch shape (d_inner,), one input and output each.
 
     Parameters
@@ -177,51 +167,26 @@ def along(
         As in the glossary.
     u
         What enters the mixer, behind the norm, from the first token of one document.
-    conv_padding
-        ``causal``, or ``same`` for bidirectional variants whose convolution is centered.
-    dt_offset
-        Added to the step behind softplus; 0 in the official implementation.
-    mixer_rms_eps
-        r, B and C are divided by their root mean squares, with this added under the root; None: they are not. In the
-        configuration of Jamba its name is ``rms_norm_eps``. Both have 1e-6 by default.
-    delta_scale
-        The step is multiplied by this last of all: 1 in the original, below 1 to stretch time (MambaExtend).
+    options
+        See `Options`.
     channels
         Of the inner channels only these.
     """
-    return recurrence(
-        params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps, delta_scale=delta_scale, channels=channels
-    ).system()
+    return recurrence(params, u, options, channels=channels).system()
 
 
-def windows(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    size: int,
-    conv_padding: str = "causal",
-    dt_offset: float = 0.0,
-    mixer_rms_eps: float | None = None,
-    delta_scale: float = 1.0,
-) -> Iterator[DiagonalLTV]:
+def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, size: int) -> Iterator[DiagonalLTV]:
     """`along`, ``size`` channels at a time; what they share is computed once."""
-    chosen = _selection(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps, delta_scale=delta_scale)
+    chosen = _selection(params, u, options)
     d_inner = chosen.delta.shape[1]
     return (chosen.recurrence(slice(start, min(start + size, d_inner))).system() for start in range(0, d_inner, size))
 
 
 def recurrence(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    conv_padding: str = "causal",
-    dt_offset: float = 0.0,
-    mixer_rms_eps: float | None = None,
-    delta_scale: float = 1.0,
-    channels: slice | None = None,
+    params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None
 ) -> DiagonalRecurrence:
     """As `along`, read out after the update as in the paper: what a trainable layer runs."""
-    chosen = _selection(params, u, conv_padding=conv_padding, dt_offset=dt_offset, mixer_rms_eps=mixer_rms_eps, delta_scale=delta_scale)
+    chosen = _selection(params, u, options)
     return chosen.recurrence(slice(None) if channels is None else channels)
 
 
@@ -250,27 +215,18 @@ class _Selection:
         return xp.take(x, xp.asarray([i * heads // d_inner for i in mine], device=device(x)), axis=1)
 
 
-def _selection(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    conv_padding: str,
-    dt_offset: float,
-    mixer_rms_eps: float | None,
-    delta_scale: float,
-) -> _Selection:
-    options = {"conv_padding": conv_padding, "dt_offset": dt_offset, "mixer_rms_eps": mixer_rms_eps, "delta_scale": delta_scale}
-    x = core_input(params, u, **options)[..., 0]
-    xp, p = array_namespace(x), _by_head(params)
+def _selection(params: Params, u: Float[Array, "l d_model"], options: Options) -> _Selection:
+    x = core_input(params, u, options)[..., 0]
+    xp, p = array_namespace(x), with_heads(params)
     heads, channels, n = p["A_log"].shape
     length, rank = x.shape[0], p["dt_proj.weight"].shape[-1]
     by_head = xp.moveaxis(xp.reshape(x, (length, heads, channels)), 1, 0)
     selected = xp.matmul(by_head, xp.matrix_transpose(p["x_proj.weight"])) + p.get("x_proj.bias", 0.0)
     r, B, C = selected[..., :rank], selected[..., rank : rank + n], selected[..., rank + n : rank + 2 * n]
-    if mixer_rms_eps is not None:
-        r, B, C = (_rms_normalized(v, mixer_rms_eps) * p.get(name, 1.0) for v, name in zip((r, B, C), NORMS, strict=True))
+    if options.mixer_rms_eps is not None:
+        r, B, C = (_rms_normalized(v, options.mixer_rms_eps) * p.get(name, 1.0) for v, name in zip((r, B, C), NORMS, strict=True))
     step = xp.matmul(r, xp.matrix_transpose(p["dt_proj.weight"])) + p["dt_proj.bias"][:, None, :]
-    delta = delta_scale * (apply_transform("softplus", step) + dt_offset)
+    delta = options.delta_scale * (apply_transform("softplus", step) + options.dt_offset)
     delta, B, C = (xp.moveaxis(v, 1, 0) for v in (delta, B, C))
     return _Selection(
         a=-xp.exp(xp.reshape(p["A_log"], (heads * channels, n))),
@@ -281,42 +237,26 @@ def _selection(
     )
 
 
-def core_input(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    conv_padding: str = "causal",
-    dt_offset: float = 0.0,
-    mixer_rms_eps: float | None = None,
-    delta_scale: float = 1.0,
-) -> Float[Array, "l d_inner 1"]:
+def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[Array, "l d_inner 1"]:
     """x = SiLU(conv(W_in u)), what drives the recurrence."""
-    _check(params, u, conv_padding, mixer_rms_eps, delta_scale)
-    xp, p = array_namespace(*params.values()), _by_head(params)
+    _check(params, u, options)
+    xp, p = array_namespace(*params.values()), with_heads(params)
     x = xp.matmul(u, xp.matrix_transpose(p["in_proj.weight"])) + p.get("in_proj.bias", 0.0)
-    x = depthwise(x, p["conv1d.weight"][:, 0, :], p.get("conv1d.bias"), padding=conv_padding)
+    x = depthwise(x, p["conv1d.weight"][:, 0, :], p.get("conv1d.bias"), padding=options.conv_padding)
     return (x * apply_transform("sigmoid", x))[..., None]
 
 
-def reference(
-    params: Params,
-    u: Float[Array, "l d_model"],
-    *,
-    conv_padding: str = "causal",
-    dt_offset: float = 0.0,
-    mixer_rms_eps: float | None = None,
-    delta_scale: float = 1.0,
-) -> Float[np.ndarray, "l d_inner 1"]:
+def reference(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[np.ndarray, "l d_inner 1"]:
     """The recurrence, token by token and head by head."""
-    _check(params, u, conv_padding, mixer_rms_eps, delta_scale)
-    p = {name: to_numpy(double(v)) for name, v in _by_head(params).items()}
+    _check(params, u, options)
+    p = {name: to_numpy(double(v)) for name, v in with_heads(params).items()}
     L, (heads, channels, n), K = u.shape[0], p["A_log"].shape, p["conv1d.weight"].shape[2]
-    ahead = 0 if conv_padding == "causal" else K - 1 - (K - 1) // 2
+    ahead = 0 if options.conv_padding == "causal" else K - 1 - (K - 1) // 2
     x_in = to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0)
     x_in = np.concatenate([np.zeros((K - 1, heads * channels)), x_in, np.zeros((ahead, heads * channels))])
 
     def normalized(v: np.ndarray, name: str) -> np.ndarray:
-        return v if mixer_rms_eps is None else v / np.sqrt(np.mean(v**2) + mixer_rms_eps) * p.get(name, 1.0)
+        return v if options.mixer_rms_eps is None else v / np.sqrt(np.mean(v**2) + options.mixer_rms_eps) * p.get(name, 1.0)
 
     h, y = np.zeros((heads, channels, n)), np.empty((L, heads, channels))
     for k in range(L):
@@ -326,13 +266,13 @@ def reference(
         for i in range(heads):
             selected = p["x_proj.weight"][i] @ x[i] + p.get("x_proj.bias", 0.0)
             r, B, C = map(normalized, np.split(selected, [p["dt_proj.weight"].shape[2], -n]), NORMS)
-            delta = delta_scale * (np.log1p(np.exp(p["dt_proj.weight"][i] @ r + p["dt_proj.bias"][i])) + dt_offset)
+            delta = options.delta_scale * (np.log1p(np.exp(p["dt_proj.weight"][i] @ r + p["dt_proj.bias"][i])) + options.dt_offset)
             h[i] = np.exp(-delta[:, None] * np.exp(p["A_log"][i])) * h[i] + delta[:, None] * B * x[i][:, None]
             y[k, i] = h[i] @ C + p["D"][i] * x[i]
     return y.reshape(L, -1, 1)
 
 
-def _by_head(params: Params) -> dict[str, Array]:
+def with_heads(params: Params) -> dict[str, Array]:
     """Mamba's names, heads as axis 0 of what belongs to one (Mamba has one of them), and of in_proj the rows of x alone."""
     if "x_proj_weight" in params:
         p = {name.replace("_proj_", "_proj."): x for name, x in params.items()}
@@ -348,11 +288,8 @@ def _rms_normalized(x: Float[Array, "*batch n"], eps: float) -> Float[Array, "*b
     return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)
 
 
-def _check(params: Params, u: Array, conv_padding: str, mixer_rms_eps: float | None, delta_scale: float) -> None:
-    check_choice("conv_padding", conv_padding, ("causal", "same"))
-    if mixer_rms_eps is not None and not 0 <= mixer_rms_eps < math.inf:
-        raise ValueError(f"mixer_rms_eps must be None or a number from 0 on, got {mixer_rms_eps!r}")
-    check_positive("delta_scale", delta_scale)
+def _check(params: Params, u: Array, options: Options) -> None:
+    """Raise an error that says which parameter is missing or does not fit the others, the input or the options."""
     zamba = [name for name in params if name not in SHAPES and name in ZAMBA_SHAPES]
     sizes = check_params("s6", params, ZAMBA_SHAPES if zamba else SHAPES, optional=OPTIONAL)
     if zamba and sizes["heads"] * sizes["channels"] != sizes["d_inner"]:
@@ -361,36 +298,13 @@ def _check(params: Params, u: Array, conv_padding: str, mixer_rms_eps: float | N
     norms = [name for name in NORMS if name in params]
     if norms and len(norms) < len(NORMS):
         raise KeyError(f"an S6 with layer norms needs all of {', '.join(NORMS)}, got {', '.join(norms)}")
-    if norms and mixer_rms_eps is None:
+    if norms and options.mixer_rms_eps is None:
         raise ValueError(f"an S6 with {', '.join(NORMS)} needs mixer_rms_eps (Jamba's rms_norm_eps, by default 1e-6), got None")
     check_input(u, sizes["d_model"])
 
 
-def at_bias(params: Params, *, dt_offset: float = 0.0, delta_scale: float = 1.0, **options: object) -> Float[Array, "d_inner n"]:
+def at_bias(params: Params, options: Options = DEFAULTS) -> Float[Array, "d_inner n"]:
     """delta A with the step softplus(b_dt) of each channel."""
-    xp, p = array_namespace(*params.values()), _by_head(params)
-    delta = delta_scale * (apply_transform("softplus", p["dt_proj.bias"]) + dt_offset)
+    xp, p = array_namespace(*params.values()), with_heads(params)
+    delta = options.delta_scale * (apply_transform("softplus", p["dt_proj.bias"]) + options.dt_offset)
     return xp.reshape(-xp.exp(p["A_log"]) * delta[..., None], (-1, p["A_log"].shape[-1]))
-
-
-FAMILY = SelectiveFamily(
-    name="s6",
-    title="S6 (Mamba)",
-    paper="arXiv 2312.00752",
-    features=Features(
-        dynamics="LTV: step, B, C depend on the input",
-        channels="one system per inner channel, B and C shared",
-        parametrization="real diagonal, -exp(A_log)",
-        discretization="zero-order hold for A, Euler for B",
-        structure="real diagonal",
-        initialization="A = -(1..N); steps log-uniform in [1e-3, 1e-1], through the bias",
-        implementation="fused scan",
-    ),
-    init=init,
-    along=along,
-    windows=windows,
-    core_input=core_input,
-    reference=reference,
-    at_bias=at_bias,
-    layouts=LAYOUTS,
-)

@@ -60,6 +60,18 @@ class OutputGate:
     """(channels,)."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Slowed:
+    """The parameters and options of a layer whose decay rates and steps were scaled."""
+
+    params: Params
+    options: Any
+
+
+def _no_rates(params: Params, options: Any) -> Mapping[str, Array]:
+    return {}
+
+
 def _no_fresh_tensors(params: Params, options: Any) -> Iterable[FreshTensor]:
     return ()
 
@@ -85,7 +97,8 @@ class Facts:
     width
         Features that enter the layer: ``width(params, options)``, read from shapes alone.
     log_rates
-        Parameters whose exponential is a decay rate per unit of time; ``log_rates(params, options)`` by name. Sizes beyond 25 are absurd.
+        ``log_rates(params, options)`` returns the parameters whose exponential is a decay rate per unit of time, by name. Sizes beyond
+        25 are absurd.
     steps
         Learned steps, of a selective layer those of its bias alone; None where the recurrence has none.
     step_limits
@@ -101,15 +114,14 @@ class Facts:
     output_gate
         The gate behind the scan, where a theorem about the residual stream can use it.
     slowed
-        ``slowed(params, options, A_scale=..., delta_scale=...)`` returns the parameters and the options that change when decay rates and
-        steps are scaled, and raises a ValueError
-        where a scale has nothing to act on. None for families that cannot be slowed.
+        ``slowed(params, options, A_scale=..., delta_scale=...)`` returns the layer with its decay rates and its steps scaled, and raises
+        a ValueError where a scale has nothing to act on. None for families that cannot be slowed.
     spectrum_seconds
         Estimated time of ``layer.spectrum()`` where it is long.
     """
 
     width: Callable[[Params, Any], int]
-    log_rates: Callable[[Params, Any], Mapping[str, Array]] | None = None
+    log_rates: Callable[[Params, Any], Mapping[str, Array]] = _no_rates
     steps: Callable[[Params, Any], np.ndarray | None] = _nothing
     step_limits: Callable[[Any], tuple[float, float]] = _any_step
     turns: Callable[[Params, Any], np.ndarray | None] = _nothing
@@ -117,5 +129,5 @@ class Facts:
     dead: Callable[[Params, Any], DeadUnits | None] = _nothing
     norm_places: tuple[NormPlace, ...] = ()
     output_gate: Callable[[Params, Any], OutputGate | None] = _nothing
-    slowed: Callable[..., tuple[Params, Any]] | None = None
+    slowed: Callable[..., Slowed] | None = None
     spectrum_seconds: Callable[[Params, Any], float] = _no_time

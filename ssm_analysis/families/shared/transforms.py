@@ -42,7 +42,7 @@ def apply_transform(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shap
     >>> apply_transform("softplus", np.asarray([-9.0, 0.0, 9.0])).round(4)
     array([1.0000e-04, 6.9310e-01, 9.0001e+00])
     """
-    _check_name(name)
+    check_transform("a transform", name)
     return _TRANSFORMS[name](x)
 
 
@@ -56,7 +56,7 @@ def exact_transform(name: str, x: float) -> "flint.arb":
     """
     import flint
 
-    _check_name(name)
+    check_transform("a transform", name)
     ball = flint.arb(float(x))
     exact = {
         "exp": ball.exp,
@@ -89,9 +89,10 @@ def tile_copies(x: Shaped[Array, "copies *rest"], d_model: int) -> Shaped[Array,
     return xp.reshape(xp.broadcast_to(x, (d_model // copies, *x.shape)), (d_model, *x.shape[1:]))
 
 
-def _check_name(name: str) -> None:
+def check_transform(option: str, name: str) -> None:
+    """Raise a ValueError that lists the transforms unless ``name``, the value of ``option``, is one of them."""
     if name not in _TRANSFORMS:
-        raise ValueError(f"a transform must be one of {', '.join(_TRANSFORMS)}, got {name!r}")
+        raise ValueError(f"{option} must be one of {', '.join(_TRANSFORMS)}, got {name!r}")
 
 
 def _exp(x: Array) -> Array:
