@@ -274,7 +274,7 @@ class Layer:
         if self.time_varying:
             raise ValueError(
                 f"a layer of family {self.family!r} depends on its input, so it has no {method} of its own; "
-                "use layer.along(u) with the input u, (L, d_model), and .frozen(t) for one moment of it"
+                "use layer.along(u) with the input u, (L, d_model), and .frozen(at) for one moment of it"
             )
         return family  # type: ignore[return-value]
 

@@ -137,7 +137,7 @@ def _check_system(families: list[str], picture: str, who: str) -> None:
     titles = ", ".join(dict.fromkeys(FAMILIES[family].title for family in families))
     raise ValueError(
         f"{who} has no {NEEDS_SYSTEM[picture]} without an input: what it does depends on what it reads ({titles}); "
-        "draw unit-disk or memory, or look at one moment in Python: layer.along(u).frozen(t) with the input u, (L, d_model)"
+        "draw unit-disk or memory, or look at one moment in Python: layer.along(u).frozen(at) with the input u, (L, d_model)"
     )
 
 

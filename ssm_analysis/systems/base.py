@@ -141,7 +141,7 @@ def check_system(sys: object, kinds: type | tuple[type, ...], caller: str) -> No
         hint = "; pass layer.along(u)" if getattr(sys, "time_varying", False) else "; pass layer.system()"
         hint += " of the layer"
     elif isinstance(sys, System) and sys.TIME_AXES:
-        hint = "; poles and gains of a time-varying system belong to one moment: pass sys.frozen(t)"
+        hint = "; poles and gains of a time-varying system belong to one moment: pass sys.frozen(at)"
     raise TypeError(f"{caller} takes one of {wanted}, got {type(sys).__name__}{hint}")
 
 

@@ -38,11 +38,11 @@ class DiagonalLTV(System):
         """exp(log_poles): the poles of each moment. They do not decide on stability one by one; their products do."""
         return self.xp.exp(self.log_poles)
 
-    def frozen(self, t: int) -> DiagonalSSM:
-        """The time-invariant system that keeps the matrices of step ``t`` for ever."""
-        if not -self.length <= t < self.length:
-            raise IndexError(f"t must be a step of 0..{self.length - 1}, got {t}")
-        fields = {name: getattr(self, name)[t, ...] for name in self.AXES}
+    def frozen(self, at: int) -> DiagonalSSM:
+        """Return the time-invariant system that keeps the matrices of step ``at`` for ever; a negative step counts from the end."""
+        if not -self.length <= at < self.length:
+            raise IndexError(f"at must be a step of 0..{self.length - 1}, got {at}")
+        fields = {name: getattr(self, name)[at, ...] for name in self.AXES}
         return DiagonalSSM(**fields, dt=self.dt)
 
 

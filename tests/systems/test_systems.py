@@ -105,7 +105,7 @@ def test_frozen_is_the_system_of_one_moment():
         for name in sys.AXES:
             np.testing.assert_array_equal(getattr(frozen, name), getattr(sys, name)[t])
     for t in (LENGTH, -LENGTH - 1):
-        with pytest.raises(IndexError, match=rf"t must be a step of 0..{LENGTH - 1}, got {t}"):
+        with pytest.raises(IndexError, match=rf"at must be a step of 0..{LENGTH - 1}, got {t}"):
             sys.frozen(t)
 
 

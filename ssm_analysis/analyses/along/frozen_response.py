@@ -19,26 +19,26 @@ class FrozenResponse:
 
     Parameters
     ----------
-    t
-        The moment.
+    at
+        The step whose matrices are kept, counted from 0.
     omega
         Frequencies, rad/token.
     response
         The frozen frequency response.
     """
 
-    t: int
+    at: int
     omega: Float[Array, " f"]
     response: Complex[Array, "*batch f p m"]
 
 
-def frozen_response(sys: DiagonalLTV, t: int, omega: Float[Array, " f"]) -> FrozenResponse:
-    """C[t] (e^{i omega} - Lambda[t])^{-1} B[t] + D[t]: `frequency_response` of ``sys.frozen(t)``, labeled as what it is.
+def frozen_response(sys: DiagonalLTV, at: int, omega: Float[Array, " f"]) -> FrozenResponse:
+    """C[t] (e^{i omega} - Lambda[t])^{-1} B[t] + D[t]: `frequency_response` of ``sys.frozen(at)``, labeled as what it is.
 
     Raises
     ------
     IndexError
-        If t is not a step of the system.
+        If ``at`` is not a step of the system.
 
     Examples
     --------
@@ -49,4 +49,4 @@ def frozen_response(sys: DiagonalLTV, t: int, omega: Float[Array, " f"]) -> Froz
     array([2.+0.j])
     """
     check_system(sys, DiagonalLTV, "frozen_response")
-    return FrozenResponse(t=t % sys.length, omega=omega, response=frequency_response(sys.frozen(t), omega))
+    return FrozenResponse(at=at % sys.length, omega=omega, response=frequency_response(sys.frozen(at), omega))

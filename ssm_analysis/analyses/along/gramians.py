@@ -25,7 +25,7 @@ from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, adjoint, array_namespace, matmul
 
 
-def controllability_gramian_at(sys: DiagonalLTV, t: int) -> Inexact[Array, "*batch n n"]:
+def controllability_gramian_at(sys: DiagonalLTV, at: int) -> Inexact[Array, "*batch n n"]:
     """P[t], 0 <= t <= L: the covariance of the state x[t] that white input u[0..t-1] leaves, from x[0] = 0.
 
     Of a constant stable system it is `controllability_gramian` but for the input before the window. It always exists.
@@ -33,7 +33,7 @@ def controllability_gramian_at(sys: DiagonalLTV, t: int) -> Inexact[Array, "*bat
     Raises
     ------
     ValueError
-        If t does not lie in 0..L.
+        If ``at`` does not lie in 0..L.
 
     Examples
     --------
@@ -45,18 +45,18 @@ def controllability_gramian_at(sys: DiagonalLTV, t: int) -> Inexact[Array, "*bat
     """
     check_system(sys, DiagonalLTV, "controllability_gramian_at")
     sys = in_double(sys)
-    _check_time(sys, t)
-    if t == 0:
+    _check_time(sys, at)
+    if at == 0:
         return 0 * matmul(sys.B[0, ...], adjoint(sys.B[0, ...]))
-    R = _reached(sys, 0, t)
+    R = _reached(sys, 0, at)
     return matmul(R, adjoint(R))
 
 
-def observability_gramian_at(sys: DiagonalLTV, t: int) -> Inexact[Array, "*batch n n"]:
+def observability_gramian_at(sys: DiagonalLTV, at: int) -> Inexact[Array, "*batch n n"]:
     """Q[t], 0 <= t <= L: x* Q x is the energy of y[t..L-1] from x[t] = x without input; see `controllability_gramian_at`."""
     check_system(sys, DiagonalLTV, "observability_gramian_at")
-    _check_time(sys, t)
-    return controllability_gramian_at(adjoint_system(sys), sys.length - t)
+    _check_time(sys, at)
+    return controllability_gramian_at(adjoint_system(sys), sys.length - at)
 
 
 def hsv_at(sys: DiagonalLTV, at: Sequence[int]) -> Float[Array, "q *batch n"]:
@@ -115,6 +115,6 @@ def _compressed(F: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k2"
     return F if F.shape[-1] <= F.shape[-2] else adjoint(array_namespace(F).linalg.qr(adjoint(F))[1])
 
 
-def _check_time(sys: DiagonalLTV, t: int) -> None:
-    if not isinstance(t, int) or isinstance(t, bool) or not 0 <= t <= sys.length:
-        raise ValueError(f"t must be an integer from 0 to {sys.length}, the number of tokens, got {t!r}")
+def _check_time(sys: DiagonalLTV, at: int) -> None:
+    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= sys.length:
+        raise ValueError(f"at must be an integer from 0 to {sys.length}, the number of tokens, got {at!r}")

@@ -65,7 +65,7 @@ def memory(sys: LTI, *, lags: tuple[int, ...] = LAGS, spectrum: Spectrum | None 
     Parameters
     ----------
     sys
-        A time-invariant system; of a selective layer one moment, ``layer.along(u).frozen(t)``.
+        A time-invariant system; of a selective layer one moment, ``layer.along(u).frozen(at)``.
     lags
         In tokens, positive.
     spectrum

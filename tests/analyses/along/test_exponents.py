@@ -87,7 +87,7 @@ def test_a_frozen_response_is_that_of_the_moment_and_says_so(name):
     found = frozen_response(sys, -1, omega)
     assert isinstance(found, FrozenResponse)
     assert "NOT the gain" in (FrozenResponse.__doc__ or "")
-    assert found.t == sys.length - 1
+    assert found.at == sys.length - 1
     np.testing.assert_array_equal(found.omega, omega)
     np.testing.assert_array_equal(found.response, frequency_response(sys.frozen(sys.length - 1), omega))
 
@@ -96,5 +96,5 @@ def test_a_frozen_response_is_that_of_the_moment_and_says_so(name):
 def test_only_time_varying_systems_are_frozen():
     with pytest.raises(TypeError, match="frozen_response takes one of DiagonalLTV, got DiagonalSSM"):
         frozen_response(LTV["ltv_real"].frozen(0), 0, np.zeros(1))
-    with pytest.raises(IndexError, match=r"t must be a step of 0..10, got 11"):
+    with pytest.raises(IndexError, match=r"at must be a step of 0..10, got 11"):
         frozen_response(LTV["ltv_real"], 11, np.zeros(1))

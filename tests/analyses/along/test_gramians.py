@@ -157,7 +157,7 @@ def test_errors():
                 f(sys, at)
     for t in (-1, 12, 0.5, True):
         for f in (controllability_gramian_at, observability_gramian_at):
-            with pytest.raises(ValueError, match="t must be an integer from 0 to 11, the number of tokens, got"):
+            with pytest.raises(ValueError, match="at must be an integer from 0 to 11, the number of tokens, got"):
                 f(sys, t)
     for tolerance in (0, 1, float("nan")):
         with pytest.raises(ValueError, match="tolerance must lie between 0 and 1, both excluded, got"):
