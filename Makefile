@@ -1,7 +1,9 @@
 # make figure   sets up what drawing needs and draws unit_disk.png
 # make test     sets up what testing needs and runs every test, doctest and notebook but the slowest
 # make test-all runs those too: long fuzzing, 5,000 unstable systems, pictures of 5,000,000 eigenvalues
-# Both keep to the versions in constraints.txt, make .venv once, and do nothing twice.
+# make lint     style, types, import contracts
+# make metrics  figures of the source beside what is wanted of them; LIST=--list names the places
+# All keep to the versions in constraints.txt, make .venv once, and do nothing twice.
 
 PYTHON  ?= python3
 VENV    := .venv
@@ -11,7 +13,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: figure test test-all lint benchmarks clean
+.PHONY: figure test test-all lint metrics benchmarks clean
 
 figure: $(VENV)/.run
 	$(PY) -m ssm_analysis figure
@@ -28,6 +30,9 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 	$(VENV)/bin/lint-imports
+
+metrics: $(VENV)/.dev
+	cd tests && ../$(PY) -m metrics $(LIST)
 
 benchmarks: $(VENV)/.dev
 	cd tests && ../$(PY) -m benchmarks

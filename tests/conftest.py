@@ -18,7 +18,7 @@ settings.register_profile("suite", derandomize=True, deadline=None, max_examples
 settings.load_profile("suite")
 
 
-collect_ignore = ["benchmarks", "support"]
+collect_ignore = ["benchmarks", "metrics", "support"]
 """What the tests share holds no tests of its own."""
 
 
