@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, gelu
 
 from ssm_analysis import FAMILIES, RealDiagonalSSM, simulate
-from ssm_analysis.analyses.gramians.gramians import hsv
+from ssm_analysis.analyses.gramians.hankel import hsv
 from ssm_analysis.analyses.memory.memory_curves import effective_order
 from ssm_analysis.analyses.norms.losses import hankel_nuclear_norm
 from ssm_analysis.analyses.reduction.balanced import balanced_truncation

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ssm_analysis.analyses.gramians.kernel_energy import horizon
+from ssm_analysis.analyses.gramians.energy import horizon
 from ssm_analysis.analyses.memory.memory_curves import effective_order
 from ssm_analysis.analyses.norms.system_norms import hinf_norm
 from ssm_analysis.analyses.spectrum.modes import margins

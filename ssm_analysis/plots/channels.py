@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians.gramians import unstable
-from ssm_analysis.analyses.gramians.kernel_energy import horizon
+from ssm_analysis.analyses.gramians.energy import horizon
+from ssm_analysis.analyses.gramians.stability import unstable
 from ssm_analysis.analyses.responses.frequency import frequency_response
 from ssm_analysis.analyses.responses.gains import flattened
 from ssm_analysis.analyses.responses.time import impulse_response

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians.gramians import hsv
-from ssm_analysis.analyses.gramians.kernel_energy import energy_beyond
+from ssm_analysis.analyses.gramians.energy import energy_beyond
+from ssm_analysis.analyses.gramians.hankel import hsv
 from ssm_analysis.analyses.memory.lemma import memory
 from ssm_analysis.checkpoint.loading import Source, find_layers, load_one
 from ssm_analysis.families import FAMILIES

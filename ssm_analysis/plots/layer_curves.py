@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians.gramians import hsv
+from ssm_analysis.analyses.gramians.hankel import hsv
 from ssm_analysis.analyses.responses.frequency import frequency_response
 from ssm_analysis.plots.channels import (
     Channels,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssm_analysis import FAMILIES, simulate
-from ssm_analysis.analyses.gramians.gramians import hsv
+from ssm_analysis.analyses.gramians.hankel import hsv
 from ssm_analysis.analyses.norms.losses import hankel_nuclear_norm
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_with_regularizer.py"

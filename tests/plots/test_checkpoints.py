@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
 from ssm_analysis import FAMILIES, details, frequency_response, hinf_norm, hsv, impulse_response, inspect, load
-from ssm_analysis.analyses.gramians.kernel_energy import energy_beyond
+from ssm_analysis.analyses.gramians.energy import energy_beyond
 from ssm_analysis.checkpoint import CheckpointError
 from ssm_analysis.cli import main
 from ssm_analysis.cli.output import save

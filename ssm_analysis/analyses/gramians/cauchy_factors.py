@@ -22,9 +22,9 @@ from ssm_analysis.xp import Array, abs2, array_namespace, complex_from, conj, de
 
 
 def orthogonal_functions(mu: Inexact[Array, "*batch n"], weight: Float[Array, "*batch n"]) -> Inexact[Array, "*batch n n"]:
-    """Psi with Psi Psi* = 1 / (1 - l conj(l')): the columns above for b = 1, pivots chosen as for |b| = ``weight``.
+    """Return Psi with Psi Psi* = 1 / (1 - l conj(l')): the columns above for b = 1, pivots chosen as for |b| = ``weight``.
 
-    Then diag(b) Psi is a factor of the Gramian of any input vector b.
+    Then diag(b) Psi is a factor of the Gramian of any input vector b. ``mu`` holds the log-poles, log(l).
     """
     xp = array_namespace(mu)
     cauchy, blaschke = _cauchy_and_blaschke(mu)
@@ -39,9 +39,10 @@ def orthogonal_functions(mu: Inexact[Array, "*batch n"], weight: Float[Array, "*
 
 
 def pair_functions(mu: Complex[Array, "*batch n"], weight: Float[Array, "*batch n"]) -> Complex[Array, "*batch n 2*n"]:
-    r"""The same for poles l and conj(l), with real combinations of the two columns of each pair.
+    r"""Return the factor Psi of `orthogonal_functions` for poles l and conj(l), with real combinations of the two columns of each pair.
 
-    Only the rows of l are returned; those of conj(l) are their conjugates. With a = 2 Re(l_p) / (1 + |l_p|^2) and
+    ``mu`` holds the log-poles of one of each pair. Only the rows of l are returned; those of conj(l) are their conjugates.
+    With a = 2 Re(l_p) / (1 + |l_p|^2) and
     d(l) = (1 - l conj(l_p)) (1 - l l_p) the two columns of a pair are (Kautz)
 
         psi sqrt(1 - |l_p|^4) sqrt(1 - a^2) / d(l)   and   psi sqrt(1 - |l_p|^4) (l - a) / d(l),
@@ -68,7 +69,7 @@ def pair_functions(mu: Complex[Array, "*batch n"], weight: Float[Array, "*batch 
 def multi_input_factor(
     mu: Inexact[Array, "*batch n"], B: Inexact[Array, "*batch n m"], weight: Float[Array, "*batch n"]
 ) -> Inexact[Array, "*batch n n"]:
-    """L with L L* = (B B*)_ik / (1 - l_i conj(l_k)), n columns for any number of inputs.
+    """Return L with L L* = (B B*)_ik / (1 - l_i conj(l_k)), n columns for any number of inputs.
 
     With v the direction of row p of B, the column is that of the single input B v, and only this component of B is
     multiplied by the Blaschke factor: B <- B + ((blaschke - 1) B v) v*. Row p becomes 0. ``weight`` scales the states
@@ -99,14 +100,14 @@ def multi_input_factor(
 
 
 def _cauchy_and_blaschke(mu: Array) -> tuple[Array, Array]:
-    """[pivot, state]: 1 - l conj(l_p) and (l - l_p) / (1 - l conj(l_p))."""
+    """Return 1 - l conj(l_p) and (l - l_p) / (1 - l conj(l_p)), each with the axes (pivot, state)."""
     state, pivot = mu[..., None, :], mu[..., :, None]
     cauchy = -expm1(state + conj(pivot))
     return cauchy, array_namespace(mu).exp(pivot) * expm1(state - pivot) / cauchy
 
 
 def _pair_kernels(mu: Array) -> tuple[Array, Array]:
-    """[pivot, state]: d(l) = (1 - l conj(l_p)) (1 - l l_p) and (l - l_p) (l - conj(l_p)) / d(l).
+    """Return d(l) = (1 - l conj(l_p)) (1 - l l_p) and (l - l_p) (l - conj(l_p)) / d(l), each with the axes (pivot, state).
 
     The four complex exponentials share two growths and two angles:
     expm1(x + iy) = expm1(x) - 2 sin(y/2)^2 e^x + 2i sin(y/2) cos(y/2) e^x.
@@ -124,12 +125,15 @@ def _pair_kernels(mu: Array) -> tuple[Array, Array]:
 
 
 def _largest(size: Array) -> Int[Array, "*batch 1"]:
+    """Return the index of the largest entry along the last axis: the next pivot."""
     return array_namespace(size).argmax(size, axis=-1, keepdims=True)
 
 
 def _at(x: Float[Array, "*batch n"], p: Int[Array, "*batch 1"]) -> Float[Array, "*batch 1"]:
+    """Return entry p of each vector."""
     return array_namespace(x).take_along_axis(x, p, axis=-1)
 
 
 def _row(x: Inexact[Array, "*batch n k"], p: Int[Array, "*batch 1"]) -> Inexact[Array, "*batch k"]:
+    """Return row p of each matrix."""
     return array_namespace(x).take_along_axis(x, p[..., None], axis=-2)[..., 0, :]

@@ -15,7 +15,7 @@ from numbers import Integral
 
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians.kernel_energy import energy_beyond
+from ssm_analysis.analyses.gramians.energy import energy_beyond
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
 from ssm_analysis.analyses.spectrum.modes import rates, times
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace

@@ -17,8 +17,9 @@ import math
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-from ssm_analysis.analyses.gramians.gramians import hsv, made_stable
-from ssm_analysis.analyses.gramians.kernel_energy import kernel_energy
+from ssm_analysis.analyses.gramians.energy import kernel_energy
+from ssm_analysis.analyses.gramians.hankel import hsv
+from ssm_analysis.analyses.gramians.stability import made_stable
 from ssm_analysis.analyses.responses.kernels import kernel, krylov
 from ssm_analysis.analyses.spectrum.modes import rates
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Inexact, Int
 
-from ssm_analysis.analyses.gramians.gramians import made_stable
+from ssm_analysis.analyses.gramians.stability import made_stable
 from ssm_analysis.analyses.norms.peak_search import EVEN, _dense_grid, _diagonal_grid, _in_blocks
 from ssm_analysis.analyses.responses.frequency import residues
 from ssm_analysis.analyses.responses.gains import all_modes, flattened, gain, gain_slope

@@ -16,7 +16,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians.gramians import KINDS, infinite_where, made_stable, solve_stein
+from ssm_analysis.analyses.gramians.gramians import solve_stein
+from ssm_analysis.analyses.gramians.stability import KINDS, infinite_where, made_stable
 from ssm_analysis.analyses.norms.system_norms import Bounds
 from ssm_analysis.analyses.responses.gains import flattened
 from ssm_analysis.analyses.responses.kernels import kernel

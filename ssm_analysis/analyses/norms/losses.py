@@ -12,8 +12,8 @@ modal l1); Schwerdtner, Berman, Peherstorfer, arXiv 2510.22951 (the sum of the H
 
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians.gramians import hsv
-from ssm_analysis.analyses.gramians.kernel_energy import kernel_energy
+from ssm_analysis.analyses.gramians.energy import kernel_energy
+from ssm_analysis.analyses.gramians.hankel import hsv
 from ssm_analysis.analyses.spectrum.modes import KINDS, rates
 from ssm_analysis.systems import LTI
 from ssm_analysis.systems.base import System, check_system, in_double

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 
-from ssm_analysis.analyses.gramians.gramians import KINDS, infinite_where, made_stable
-from ssm_analysis.analyses.gramians.kernel_energy import kernel_energy
+from ssm_analysis.analyses.gramians.energy import kernel_energy
+from ssm_analysis.analyses.gramians.stability import KINDS, infinite_where, made_stable
 from ssm_analysis.analyses.norms.certified_hinf import peak_bounds
 from ssm_analysis.analyses.norms.peak_search import peak_angle
 from ssm_analysis.analyses.responses.gains import all_modes, flattened, gain

@@ -32,7 +32,9 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Inexact, Int
 
-from ssm_analysis.analyses.gramians.gramians import controllability_gramian, gramian_factors, observability_gramian, unstable
+from ssm_analysis.analyses.gramians.factors import gramian_factors
+from ssm_analysis.analyses.gramians.gramians import controllability_gramian, observability_gramian
+from ssm_analysis.analyses.gramians.stability import unstable
 from ssm_analysis.analyses.norms.system_norms import hinf_norm
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double

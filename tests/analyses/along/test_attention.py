@@ -12,7 +12,7 @@ from ssm_analysis import DiagonalLTV, Layer, markov_parameters, simulate
 from ssm_analysis.analyses.along.attention import contributions, hidden_attention, mean_distance
 from ssm_analysis.analyses.along.forgetting import receptive_field, retention
 from ssm_analysis.analyses.along.transitions import driven_by
-from ssm_analysis.analyses.gramians.kernel_energy import horizon
+from ssm_analysis.analyses.gramians.energy import horizon
 from tests.support.families_table import LAYERS, SELECTIVE, an_input
 from tests.support.ltv_table import LONGER, LTV, constant, entries, operator, rescaled
 from tests.support.systems_table import STABLE, in_torch, random_fields

@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.analyses.gramians.gramians import (
-    controllability_factor,
-    controllability_gramian,
-    gramian_factors,
-    hankel_norm,
-    hsv,
-    observability_factor,
-    observability_gramian,
-    solve_stein,
-)
+from ssm_analysis.analyses.gramians.factors import controllability_factor, gramian_factors, observability_factor
+from ssm_analysis.analyses.gramians.gramians import controllability_gramian, observability_gramian, solve_stein
+from ssm_analysis.analyses.gramians.hankel import hankel_norm, hsv
 from ssm_analysis.systems.dense import transform
 from ssm_analysis.xp import to_numpy
 from tests.support.systems_table import STABLE, TIME_VARYING, UNSTABLE, in_torch, random_fields

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM
-from ssm_analysis.analyses.gramians.gramians import controllability_factor, hsv
+from ssm_analysis.analyses.gramians.factors import controllability_factor
+from ssm_analysis.analyses.gramians.hankel import hsv
 from tests.support.systems_table import in_torch
 
 

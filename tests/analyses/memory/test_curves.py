@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 
 from ssm_analysis import FAMILIES, DiagonalSSM, RealDiagonalSSM, StateSpace, simulate
-from ssm_analysis.analyses.gramians.kernel_energy import kernel_energy
+from ssm_analysis.analyses.gramians.energy import kernel_energy
 from ssm_analysis.analyses.memory.memory_curves import delay_fidelity, effective_order, memory_function
 from ssm_analysis.analyses.responses.time import markov_parameters
 from tests.support.equivalent_systems import gradients_are_right, in_single, in_strict, lifted, permuted, rotated, scaled, transposed, twins

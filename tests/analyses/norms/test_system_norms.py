@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.analyses.gramians.gramians import hankel_norm, hsv
+from ssm_analysis.analyses.gramians.hankel import hankel_norm, hsv
 from ssm_analysis.analyses.norms.l1 import l1_norm
 from ssm_analysis.analyses.norms.system_norms import h2_norm, hinf_norm
 from ssm_analysis.analyses.responses.time import markov_parameters

@@ -14,7 +14,7 @@ from pymor.models.iosys import LTIModel
 from pymor.reductors.bt import BTReductor
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.analyses.gramians.gramians import hsv
+from ssm_analysis.analyses.gramians.hankel import hsv
 from ssm_analysis.analyses.reduction.balanced import balanced_truncation, reduction_error, singular_perturbation
 from ssm_analysis.analyses.reduction.modal import modal_gains, modal_singular_perturbation, modal_truncation
 from ssm_analysis.analyses.spectrum.diagonalization import diagonalized

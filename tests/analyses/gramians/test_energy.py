@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace
-from ssm_analysis.analyses.gramians.kernel_energy import energy_beyond, horizon, kernel_energy
+from ssm_analysis.analyses.gramians.energy import energy_beyond, horizon, kernel_energy
 from ssm_analysis.analyses.responses.time import markov_parameters
 from tests.support.equivalent_systems import (
     DIFFERENTIABLE,
