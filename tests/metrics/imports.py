@@ -37,7 +37,7 @@ def circles(graph: Graph) -> list[list[str]]:
 
 def room_circles(graph: Graph) -> list[list[str]]:
     """Return the circles among the children of each package, every child taken with all that is in it."""
-    packages = {name.rpartition(".")[0] for name in graph} - {""}
+    packages = {name[:end] for name in graph for end, letter in enumerate(name) if letter == "."}
     return [circle for package in sorted(packages) for circle in circles(_children(graph, package))]
 
 
