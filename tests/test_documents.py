@@ -93,6 +93,17 @@ def test_public_names_of_the_readme_exist():
                 _resolve(document, path.strip(".").split("."))
 
 
+def test_analyses_of_the_readme_exist():
+    """Every name in the table of analyses, which leaves ``ssm.`` out."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| question \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
+    assert table
+    names = re.findall(r"`([\w.]+)`", table.group())
+    assert len(names) > 50
+    for name in names:
+        _resolve("README.md", name.split("."))
+
+
 def _resolve(document, names):
     """Follow the names from the package as far as they are attributes of modules."""
     value = ssm
