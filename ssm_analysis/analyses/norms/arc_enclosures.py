@@ -19,6 +19,7 @@ matters where angles exceed a turn); sums of n terms add 2 n u.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,12 +41,12 @@ Owner = Int[np.ndarray, " k"]
 
 
 class Enclosure(NamedTuple):
-    """What is known of the gain on each arc."""
+    """Bounds of the gain on each arc."""
 
     low: Arcs
-    """At most the gain at the center."""
+    """A lower bound of the gain at the center."""
     high: Arcs
-    """At least the gain everywhere on the arc."""
+    """An upper bound of the gain everywhere on the arc."""
     improvable: Bool[np.ndarray, " k"]
     """Whether more than rounding lies between the two."""
 
@@ -64,7 +65,7 @@ def scalar_arcs(
     C: Inexact[np.ndarray, "s 1 n"],
     D: Inexact[np.ndarray, "s 1 1"],
 ) -> Enclose:
-    """Diagonal systems with one input and one output, all of the batch together."""
+    """Return the enclosing function of diagonal systems with one input and one output, all of the batch together."""
     residue, through = C[:, 0, :] * B[:, :, 0], D[:, 0, 0]
     poles = _packed(log_poles, np.abs(residue))
 
@@ -74,7 +75,8 @@ def scalar_arcs(
         D, zbar = through[owner], np.exp(-1j * c)
         G, first, second = D - zbar * powers[0], -1j * zbar * powers[1], zbar * (powers[1] + 2 * powers[2])
         rounding = terms.rounding + 8 * UNIT * np.abs(D)
-        low, high, improvable = _scalar_enclosure(G, first, second, h, terms.third, rounding, terms.growth)
+        series = _Taylor(value=G, first=first, second=second, third=terms.third, half=h, rounding=rounding, growth=terms.growth)
+        low, high, improvable = _scalar_enclosure(series)
         return Enclosure(low, np.minimum(high, (np.abs(D) + terms.zeroth) * SAFE), improvable)
 
     return _in_blocks(block, max(1, BLOCK // log_poles.shape[-1]))
@@ -87,7 +89,7 @@ def matrix_arcs(
     C: Inexact[np.ndarray, "s p n"],
     D: Inexact[np.ndarray, "s p m"],
 ) -> Enclose:
-    """Diagonal systems with several inputs or outputs, one after the other."""
+    """Return the enclosing function of diagonal systems with several inputs or outputs, which are treated one after the other."""
     poles = _packed(log_poles, np.linalg.norm(C, axis=1) * np.linalg.norm(B, axis=2))
     per_arc = C.shape[1] * max(B.shape[1:])
 
@@ -98,7 +100,8 @@ def matrix_arcs(
         simple, double, triple = ((C[i] * power) @ B[i] for power in (q, q * q, q * q * q))
         G, first, second = D[i] - zbar * simple, -1j * zbar * double, zbar * (double + 2 * triple)
         rounding = terms.rounding + 8 * UNIT * np.linalg.norm(D[i])
-        return _matrix_enclosure(G, first, second, h, terms.third, rounding, terms.growth, goal)
+        series = _Taylor(value=G, first=first, second=second, third=terms.third, half=h, rounding=rounding, growth=terms.growth)
+        return _matrix_enclosure(series, goal)
 
     return _one_system_at_a_time(block, max(1, MATRICES // per_arc))
 
@@ -106,7 +109,7 @@ def matrix_arcs(
 def dense_arcs(
     *, A: Inexact[np.ndarray, "s n n"], B: Inexact[np.ndarray, "s n m"], C: Inexact[np.ndarray, "s p n"], D: Inexact[np.ndarray, "s p m"]
 ) -> Enclose:
-    r"""Systems with a full A, one after the other.
+    r"""Return the enclosing function of systems with a full A, which are treated one after the other.
 
     With R = (z - A)^{-1}, Y = C R, X = R B: G = D + C X, G' = -i z Y X, G'' = z Y X - 2 z^2 Y R X, and as
     ||(z' - A)^{-1}|| <= r = ||R|| / (1 - h ||R||) and ||C (z' - A)^{-1}|| <= ||Y|| / (1 - h ||R||) for |z' - z| <= h,
@@ -132,16 +135,18 @@ def dense_arcs(
         rounding = 2 * (residual + 8 * n * UNIT) * (y * np.linalg.norm(B[i]) + x * np.linalg.norm(C[i]))
         once = Y @ X
         G, first, second = D[i] + C[i] @ X, -1j * z * once, z * once - 2 * z * z * (Y @ (R @ X))
-        found = _matrix_enclosure(G, first, second, h, third, rounding, 1 + near * (2 + 3 * near), goal)
-        return Enclosure(np.where(inverted, found.low, 0), np.where(near < 0.5, found.high, np.inf), found.improvable | (near == 0.5))
+        growth = 1 + near * (2 + 3 * near)
+        series = _Taylor(value=G, first=first, second=second, third=third, half=h, rounding=rounding, growth=growth)
+        low, high, improvable = _matrix_enclosure(series, goal)
+        return Enclosure(np.where(inverted, low, 0), np.where(near < 0.5, high, np.inf), improvable | (near == 0.5))
 
     return _one_system_at_a_time(block, max(1, MATRICES // n**2))
 
 
 def proved_stable(A: Inexact[np.ndarray, "n n"]) -> bool:
-    """Whether all |lambda| < 1 is proved: P > 0 and P - A P A* > 0 for some P, here a computed solution of P = A P A* + 1.
+    """Return whether all |lambda| < 1 is proved: P > 0 and P - A P A* > 0 for some P, here a computed solution of P = A P A* + 1.
 
-    As x* (P - A P A*) x = (1 - |lambda|^2) x* P x for every left eigenvector x.
+    This suffices because x* (P - A P A*) x = (1 - |lambda|^2) x* P x for every left eigenvector x.
     """
     P = solve_stein(A, np.eye(len(A), dtype=A.dtype))
     P = (P + P.conj().T) / 2
@@ -151,7 +156,7 @@ def proved_stable(A: Inexact[np.ndarray, "n n"]) -> bool:
 
 
 def _proved_positive(M: Inexact[np.ndarray, "n n"], error: float) -> bool:
-    """Whether Cholesky succeeds on M after everything that rounding can add is taken off (Rump, BIT 46 (2006) 433-452)."""
+    """Return whether Cholesky succeeds on M after everything that rounding can add is taken off (Rump, BIT 46 (2006) 433-452)."""
     n = len(M)
     shift = (error + 4 * (n + 2) * UNIT * float(np.sum(np.abs(np.diag(M))))) * SAFE
     try:
@@ -162,7 +167,7 @@ def _proved_positive(M: Inexact[np.ndarray, "n n"], error: float) -> bool:
 
 
 class _Terms(NamedTuple):
-    """What the poles of each arc add up to."""
+    """Sums over the poles for each arc."""
 
     q: Complex[np.ndarray, "k n"]
     zeroth: Arcs
@@ -172,15 +177,36 @@ class _Terms(NamedTuple):
     rounding: Arcs
     """Bound of the rounding of G."""
     growth: Arcs
-    """How much larger that of G + t G' + t^2/2 G'' can be: 1 + x + x^2 with x = h / d."""
+    """Factor by which the rounding of G + t G' + t^2/2 G'' can exceed that of G: 1 + x + x^2 with x = h / d."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Taylor:
+    """The response on arcs: three Taylor coefficients at the center, and bounds of what they leave out.
+
+    ``value``, ``first`` and ``second`` are G and its first two derivatives by the angle at the center of each arc, numbers or
+    matrices; ``half`` is half the width of the arc in radians.
+    """
+
+    value: Array
+    first: Array
+    second: Array
+    third: Arcs
+    """Bound of ||G'''|| on the arc."""
+    half: Arcs
+    rounding: Arcs
+    """Bound of the rounding of ``value``."""
+    growth: Arcs
+    """Factor by which the rounding at the ends of the arc can exceed that at the center."""
 
 
 def _packed(mu: Inexact[np.ndarray, "s n"], weight: Float[np.ndarray, "s n"]) -> Float[np.ndarray, "s 4 n"]:
-    """arg(lambda) / 2, |lambda| - 1, |lambda| and ||c|| ||b|| of each pole."""
+    """Return arg(lambda) / 2, |lambda| - 1, |lambda| and ||c|| ||b|| of each pole."""
     return np.stack([np.imag(mu) / 2, np.expm1(np.real(mu)), np.exp(np.real(mu)), weight], axis=1)
 
 
 def _pole_terms(poles: Float[np.ndarray, "k 4 n"], center: Arcs, half: Arcs) -> _Terms:
+    """Return the sums over ``poles``, as `_packed` holds them, for the arc |theta - center| <= half of each system."""
     angle, growth, rho, weight = np.moveaxis(poles, 1, 0)
     h, n, square, sum2 = half[:, None], poles.shape[-1], growth * growth, (1 + rho) ** 2
     y = (center / 2)[:, None] - angle
@@ -201,7 +227,7 @@ def _pole_terms(poles: Float[np.ndarray, "k 4 n"], center: Arcs, half: Arcs) -> 
 
 
 def _power_sums(residue: Inexact[np.ndarray, "k n"], q: Complex[np.ndarray, "k n"]) -> list[Complex[np.ndarray, " k"]]:
-    """sum_i r_i q_i^j for j = 1, 2, 3."""
+    """Return sum_i r_i q_i^j for j = 1, 2, 3."""
     sums, term, ones = [], residue, np.ones(q.shape[-1])
     for _ in range(3):
         term = term * q
@@ -210,7 +236,7 @@ def _power_sums(residue: Inexact[np.ndarray, "k n"], q: Complex[np.ndarray, "k n
 
 
 def _largest_square(G: Array, first: Array, second: Array, h: Arcs) -> Arcs:
-    """max over |t| <= h of |G + t G' + t^2/2 G''|^2, a polynomial of degree 4 of which t and t^2 count together."""
+    """Bound max |G + t G' + t^2/2 G''|^2 over |t| <= h: exact in the terms with t and t^2, which count together, and crude beyond."""
     slope, bend = 2 * np.abs(np.real(np.conj(G) * first)), np.abs(first) ** 2 + np.real(np.conj(G) * second)
     inside = (bend < 0) & (slope < -2 * bend * h)
     rise = np.where(inside, slope**2 / np.where(inside, -4 * bend, 1), (slope + bend * h) * h)
@@ -219,23 +245,26 @@ def _largest_square(G: Array, first: Array, second: Array, h: Arcs) -> Arcs:
     return np.abs(G) ** 2 + rise + rest + 16 * UNIT * size**2
 
 
-def _scalar_enclosure(G: Array, first: Array, second: Array, h: Arcs, third: Arcs, rounding: Arcs, growth: Arcs) -> Enclosure:
-    """From the Taylor coefficients at the center of |t| <= h; the rounding at its ends is ``growth`` times that at the center."""
-    size, rounding = np.abs(G), rounding + 8 * UNIT * np.abs(G)
-    high = np.sqrt(_largest_square(G, first, second, h)) * SAFE + h**3 / 6 * third * SAFE + rounding * growth
+def _scalar_enclosure(series: _Taylor) -> Enclosure:
+    """Enclose |G| on each arc from the Taylor coefficients at its center, which are numbers."""
+    G, h = series.value, series.half
+    size, rounding = np.abs(G), series.rounding + 8 * UNIT * np.abs(G)
+    largest = np.sqrt(_largest_square(G, series.first, series.second, h))
+    high = largest * SAFE + h**3 / 6 * series.third * SAFE + rounding * series.growth
     return Enclosure(size - rounding, high, high - size > 4 * rounding)
 
 
-def _matrix_enclosure(G: Array, first: Array, second: Array, h: Arcs, third: Arcs, rounding: Arcs, growth: Arcs, goal: Arcs) -> Enclosure:
-    """The same for sigma_max.
+def _matrix_enclosure(series: _Taylor, goal: Arcs) -> Enclosure:
+    """Enclose sigma_max(G) on each arc from the Taylor coefficients at its center, which are matrices.
 
     On either half of the arc the quadratic differs from the chord between its ends by at most h^2/8 ||G''||, and the
-    norm of a chord is largest at an end. Singular values are computed only where they decide.
+    norm of a chord is largest at an end. Singular values are computed only where they decide whether ``goal`` is exceeded.
     """
+    G, first, second, h = series.value, series.first, series.second, series.half
     if G.shape[-2:] == (1, 1):
-        return _scalar_enclosure(G[:, 0, 0], first[:, 0, 0], second[:, 0, 0], h, third, rounding, growth)
-    rounding = rounding + 8 * sum(G.shape[-2:]) * UNIT * _frobenius(G)
-    rest = (h**3 / 6 * third + h**2 / 8 * _frobenius(second)) * SAFE + rounding * growth
+        return _scalar_enclosure(replace(series, value=G[:, 0, 0], first=first[:, 0, 0], second=second[:, 0, 0]))
+    rounding = series.rounding + 8 * sum(G.shape[-2:]) * UNIT * _frobenius(G)
+    rest = (h**3 / 6 * series.third + h**2 / 8 * _frobenius(second)) * SAFE + rounding * series.growth
     step = h[:, None, None]
     nodes = np.stack([G, G + step * first + step**2 / 2 * second, G - step * first + step**2 / 2 * second], axis=1)
     rows = np.max(np.linalg.norm(nodes, axis=-1), axis=-1)  # the norm of a row is at most that of the matrix
@@ -248,17 +277,20 @@ def _matrix_enclosure(G: Array, first: Array, second: Array, h: Arcs, third: Arc
 
 
 def _frobenius(M: Array) -> Float[np.ndarray, "..."]:
+    """Return ||M||_F of each matrix."""
     return np.linalg.norm(M, axis=(-2, -1))
 
 
 def _two_norm_bound(M: Array) -> Arcs:
-    """||M||_2 is at most sqrt(||M||_1 ||M||_inf) and at most ||M||_F."""
+    """Bound ||M||_2 of each matrix by sqrt(||M||_1 ||M||_inf) and by ||M||_F, whichever is smaller."""
     size = np.abs(M)
     mixed = np.sqrt(np.max(np.sum(size, axis=-2), axis=-1) * np.max(np.sum(size, axis=-1), axis=-1))
     return np.minimum(mixed, _frobenius(M)) * SAFE
 
 
 def _in_blocks(block: Enclose, step: int) -> Enclose:
+    """Return the enclosing function that hands ``block`` at most ``step`` arcs at a time, of any systems."""
+
     def enclose(owner: Owner, center: Arcs, half: Arcs, goal: Arcs) -> Enclosure:
         cuts = [slice(i, i + step) for i in range(0, len(owner), step)]
         parts = [block(owner[cut], center[cut], half[cut], goal[cut]) for cut in cuts]
@@ -268,7 +300,7 @@ def _in_blocks(block: Enclose, step: int) -> Enclose:
 
 
 def _one_system_at_a_time(block: Enclose, step: int) -> Enclose:
-    """Blocks of at most ``step`` arcs of one system; ``owner`` is sorted."""
+    """Return the enclosing function that hands ``block`` at most ``step`` arcs at a time, all of one system; ``owner`` is sorted."""
 
     def enclose(owner: Owner, center: Arcs, half: Arcs, goal: Arcs) -> Enclosure:
         ends = [*(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(owner)]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Inexact, Int
 
 from ssm_analysis.analyses.gramians.stability import made_stable
-from ssm_analysis.analyses.norms.peak_search import EVEN, _dense_grid, _diagonal_grid, _in_blocks
+from ssm_analysis.analyses.norms.frequency_grids import EVEN, dense_grid, diagonal_grid, in_blocks
 from ssm_analysis.analyses.responses.frequency import residues
 from ssm_analysis.analyses.responses.gains import all_modes, flattened, gain, gain_slope
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
@@ -201,17 +201,17 @@ def _curve(sys: LTI) -> tuple[Angles, Angles]:
     xp = sys.xp
     if isinstance(sys, StateSpace):
         whole = sys
-        grid, height = _dense_grid(sys, half=True)
+        grid, height = dense_grid(sys, half=True)
         rise = height[..., 1:] - height[..., : height.shape[-1] - 1]
         rise = xp.where(xp.abs(rise) > FLAT * height[..., 1:], rise, xp.zeros_like(rise))
     else:
         whole = all_modes(sys)
-        grid, height, rise = _diagonal_grid(whole, _wider(sys.log_poles), half=True)
+        grid, height, rise = diagonal_grid(whole, _wider(sys.log_poles), half=True)
         rise = xp.where(xp.abs(rise) > FLAT * height**2, rise, xp.zeros_like(rise))
     turns = _turning_points(whole, grid, rise)
     if not turns.shape[-1]:
         return grid, height
-    grid, height = xp.concat([grid, turns], axis=-1), xp.concat([height, _in_blocks(gain, whole, turns)], axis=-1)
+    grid, height = xp.concat([grid, turns], axis=-1), xp.concat([height, in_blocks(gain, whole, turns)], axis=-1)
     order = xp.argsort(grid, axis=-1)
     return xp.take_along_axis(grid, order, axis=-1), xp.take_along_axis(height, order, axis=-1)
 
@@ -233,7 +233,7 @@ def _turning_points(sys: DiagonalSSM | StateSpace, grid: Angles, rise: Float[Arr
     low, high, up = (xp.take_along_axis(x[..., :pairs], some, axis=-1) for x in (grid, grid[..., grid.shape[-1] - pairs :], rise))
     for _ in range(HALVINGS if low.shape[-1] else 0):
         middle = (low + high) / 2
-        before = _in_blocks(gain_slope, sys, middle) * up > 0
+        before = in_blocks(gain_slope, sys, middle) * up > 0
         low, high = xp.where(before, middle, low), xp.where(before, high, middle)
     return (low + high) / 2
 
