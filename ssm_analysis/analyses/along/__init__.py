@@ -20,6 +20,7 @@ from ssm_analysis.analyses.along.poles import EffectivePoles as EffectivePoles
 from ssm_analysis.analyses.along.poles import effective_poles as effective_poles
 from ssm_analysis.analyses.along.poles import joined_channels as joined_channels
 from ssm_analysis.analyses.along.poles import joined_tokens as joined_tokens
+from ssm_analysis.analyses.along.poles import quantiles as quantiles
 from ssm_analysis.analyses.along.state_size import EffectiveStateSize as EffectiveStateSize
 from ssm_analysis.analyses.along.state_size import effective_state_size as effective_state_size
 from ssm_analysis.analyses.along.transitions import adjoint_system as adjoint_system

@@ -22,18 +22,34 @@ from ssm_analysis.xp import Array, arange, array_namespace
 
 
 def hidden_attention(sys: DiagonalLTV, *, at: Sequence[int] | None = None) -> Inexact[Array, "q l *batch p m"]:
-    """alpha[t, s] for t in ``at``, by default all t; zero for s > t.
+    """Return the attention matrix alpha[t, s] of the operator, rows t in ``at``; zero for s > t.
 
     The whole matrix takes L^2 numbers a channel: choose channels first, ``hidden_attention(layer.along(u, channels=slice(3)))``.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    at
+        The steps t whose rows are wanted, counted from 0, or from the end where negative; by default all of them.
+
+    Returns
+    -------
+    Array
+        What each input u[s] is multiplied by on its way to y[t], in units of output per input.
 
     Raises
     ------
     ValueError
-        If ``at`` is empty or not a step of the system.
+        If ``at`` is empty or holds something that is not a step of the system.
+
+    References
+    ----------
+    Ali, Zimerman, Wolf, arXiv 2403.01590 (the matrix, there without D).
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.attention import hidden_attention
+    >>> from ssm_analysis.analyses.along import hidden_attention
     >>> one = np.ones((3, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.log([[0.5], [0.25], [0.1]]), B=one, C=one, D=0 * one)
     >>> hidden_attention(sys)[:, :, 0, 0].round(6)
@@ -48,27 +64,81 @@ def hidden_attention(sys: DiagonalLTV, *, at: Sequence[int] | None = None) -> In
 
 
 def contributions(sys: DiagonalLTV, *, at: Sequence[int] = (-1,)) -> Float[Array, "q l *batch"]:
-    """||alpha[t, s]||_F for t in ``at``: with how much weight each token enters y[t]; see `hidden_attention`.
+    """Return ||alpha[t, s]||_F, the weight with which each token s enters y[t], for t in ``at``.
 
-    With ``driven_by(sys, u)`` for ``sys`` it is the size of what the tokens of u do contribute.
+    With ``driven_by(sys, u)`` for ``sys`` it is the size of what the tokens of u contribute; see `hidden_attention`.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    at
+        The steps t of the outputs, counted from 0, or from the end where negative; by default the last one.
+
+    Returns
+    -------
+    Array
+        One weight for each step t in ``at`` and each token s, in units of output per input; zero for s > t.
+
+    Raises
+    ------
+    ValueError
+        If ``at`` is empty or holds something that is not a step of the system.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.along import contributions
+    >>> one = np.ones((3, 1, 1))
+    >>> sys = DiagonalLTV(log_poles=np.log([[0.5], [0.25], [0.1]]), B=-one, C=one, D=0 * one)
+    >>> contributions(sys).round(6)
+    array([[0.25, 1.  , 0.  ]])
     """
     check_system(sys, DiagonalLTV, "contributions")
     sys = in_double(sys)
-    return sys.xp.stack([padded(row_sizes(sys, t), sys.length) for t in checked_steps(sys, at)])
+    return sys.xp.stack([padded(row_norms(sys, t), sys.length) for t in checked_steps(sys, at)])
 
 
 def mean_distance(sys: DiagonalLTV, *, at: Sequence[int] = (-1,)) -> Float[Array, "q *batch"]:
-    """sum_s |alpha[t, s]| (t - s) / sum_s |alpha[t, s]| for t in ``at``, tokens: how far back y[t] looks on average.
+    """Return how far back y[t] looks on average, sum_s |alpha[t, s]| (t - s) / sum_s |alpha[t, s]|, for t in ``at``.
 
-    NaN where no token enters y[t]. At most t, and biased by that for memories longer than the text.
+    The distance is at most t, and biased by that for memories longer than the text.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    at
+        The steps t of the outputs, counted from 0, or from the end where negative; by default the last one.
+
+    Returns
+    -------
+    Array
+        The mean distances in tokens (units of dt); NaN where no token enters y[t].
+
+    Raises
+    ------
+    ValueError
+        If ``at`` is empty or holds something that is not a step of the system.
+
+    References
+    ----------
+    Ben-Kish et al., DeciMamba, arXiv 2406.14528 (the mean distance of hidden attention).
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.along import mean_distance
+    >>> one = np.ones((3, 1, 1))
+    >>> sys = DiagonalLTV(log_poles=np.log([[0.5], [0.25], [0.1]]), B=one, C=one, D=0 * one)
+    >>> mean_distance(sys)  # (2 * 0.25 + 1 * 1) / (0.25 + 1)
+    array([1.2])
     """
     check_system(sys, DiagonalLTV, "mean_distance")
     sys = in_double(sys)
-    return sys.xp.stack([_mean_lag(row_sizes(sys, t)) for t in checked_steps(sys, at)]) * sys.dt
+    return sys.xp.stack([_mean_lag(row_norms(sys, t)) for t in checked_steps(sys, at)]) * sys.dt
 
 
-def row_sizes(sys: DiagonalLTV, t: int) -> Float[Array, "t *batch"]:
-    """||alpha[t, s]||_F for s = 0, ..., t, in the precision of the system."""
+def row_norms(sys: DiagonalLTV, t: int) -> Float[Array, "t *batch"]:
+    """Return ||alpha[t, s]||_F for s = 0, ..., t, in the precision of the system."""
     row = operator_row(sys, t)
     if sys.ninputs == sys.noutputs == 1:
         return sys.xp.abs(row[..., 0, 0])
@@ -76,7 +146,7 @@ def row_sizes(sys: DiagonalLTV, t: int) -> Float[Array, "t *batch"]:
 
 
 def padded(row: Inexact[Array, "t *rest"], length: int) -> Inexact[Array, "l *rest"]:
-    """Zeros for the tokens that come later."""
+    """Return the row with zeros appended for the tokens that come later, up to ``length`` entries."""
     xp, missing = array_namespace(row), length - row.shape[0]
     if missing == 0:
         return row
@@ -84,6 +154,7 @@ def padded(row: Inexact[Array, "t *rest"], length: int) -> Inexact[Array, "l *re
 
 
 def _mean_lag(size: Float[Array, "t *batch"]) -> Float[Array, "*batch"]:
+    """Return the mean of the lags t - s weighted by ``size``, in steps."""
     xp, t = array_namespace(size), size.shape[0] - 1
     lag = xp.reshape(t - arange(0, t + 1, like=size), (-1, *(1,) * (size.ndim - 1)))
     total = xp.sum(size, axis=0)

@@ -14,9 +14,19 @@ KINDS = (DiagonalLTV, DiagonalRecurrence)
 
 
 def lyapunov_exponents(sys: DiagonalLTV | DiagonalRecurrence) -> Float[Array, "*batch n"]:
-    """log|lambda[0] ... lambda[L-1]| / L, nats per token: the average growth of each state over the L tokens, negative for decay.
+    """Return the average growth of each state over the L tokens, log|lambda[0] ... lambda[L-1]| / L.
 
     The Lyapunov exponent is the limit for L to infinity; this is its finite-time value along one input.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+
+    Returns
+    -------
+    Array
+        One exponent for each state, in nats per token; negative where the state decays.
 
     References
     ----------
@@ -24,7 +34,7 @@ def lyapunov_exponents(sys: DiagonalLTV | DiagonalRecurrence) -> Float[Array, "*
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.exponents import lyapunov_exponents
+    >>> from ssm_analysis.analyses.along import lyapunov_exponents
     >>> one = np.ones((2, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.array([[-0.1], [-0.5]]), B=one, C=one, D=0 * one)
     >>> lyapunov_exponents(sys).round(6)
@@ -35,10 +45,22 @@ def lyapunov_exponents(sys: DiagonalLTV | DiagonalRecurrence) -> Float[Array, "*
 
 
 def bohl_exponents(sys: DiagonalLTV | DiagonalRecurrence, *, window: int) -> Float[Array, "*batch n"]:
-    """max_t log|lambda[t] ... lambda[t+w-1]| / w, nats per token: the slowest decay of each state over any ``window`` w tokens.
+    """Return the slowest decay of each state over any ``window`` tokens, max_t log|lambda[t] ... lambda[t+w-1]| / w.
 
     The upper Bohl exponent, which decides on uniform exponential stability, is the limit for w to infinity; a value for one w
     along one input proves nothing about other inputs. For w = L it is `lyapunov_exponents`, for w = 1 the slowest frozen pole.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    window
+        The number w of consecutive tokens, from 1 to L.
+
+    Returns
+    -------
+    Array
+        One exponent for each state, in nats per token; negative where the state decays over every window.
 
     Raises
     ------
@@ -51,7 +73,7 @@ def bohl_exponents(sys: DiagonalLTV | DiagonalRecurrence, *, window: int) -> Flo
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.exponents import bohl_exponents
+    >>> from ssm_analysis.analyses.along import bohl_exponents
     >>> one = np.ones((3, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.array([[-0.1], [-0.5], [-0.2]]), B=one, C=one, D=0 * one)
     >>> bohl_exponents(sys, window=2).round(6)

@@ -12,7 +12,7 @@ from ssm_analysis.xp import Array
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FrozenResponse:
-    """G_t(e^{i omega}) of the system that would keep the matrices of step t for ever. NOT the gain of the time-varying system.
+    """The frequency response of the system that would keep the matrices of one step for ever. NOT the gain of the time-varying system.
 
     A sine does not pass through a time-varying system as a sine, and neither the peak of a frozen response nor the largest of all
     of them bounds what the system does along its input: `energy_gain` measures that.
@@ -24,7 +24,7 @@ class FrozenResponse:
     omega
         Frequencies, rad/token.
     response
-        The frozen frequency response.
+        C[t] (e^{i omega} - Lambda[t])^{-1} B[t] + D[t], in units of output per input.
     """
 
     at: int
@@ -33,7 +33,21 @@ class FrozenResponse:
 
 
 def frozen_response(sys: DiagonalLTV, at: int, omega: Float[Array, " f"]) -> FrozenResponse:
-    """C[t] (e^{i omega} - Lambda[t])^{-1} B[t] + D[t]: `frequency_response` of ``sys.frozen(at)``, labeled as what it is.
+    """Return the frequency response of the system that would keep the matrices of step ``at`` for ever, labeled as what it is.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    at
+        The step, counted from 0, or from the end where negative.
+    omega
+        Frequencies in rad/token.
+
+    Returns
+    -------
+    FrozenResponse
+        `frequency_response` of ``sys.frozen(at)``, with the step and the frequencies.
 
     Raises
     ------
@@ -42,7 +56,7 @@ def frozen_response(sys: DiagonalLTV, at: int, omega: Float[Array, " f"]) -> Fro
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.frozen_response import frozen_response
+    >>> from ssm_analysis.analyses.along import frozen_response
     >>> one = np.ones((2, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.log([[0.1], [0.5]]), B=one, C=one, D=0 * one)
     >>> frozen_response(sys, 1, np.zeros(1)).response[:, 0, 0].round(6)

@@ -24,26 +24,28 @@ from ssm_analysis.xp import Array, array_namespace, conj, device, real, stop_gra
 BASIS = 20
 """Krylov vectors of a cycle: their (L, *batch, m) numbers are all that is held beside the states of one run."""
 CYCLES = 10
+"""Cycles at most, where the caller sets no limit."""
 TINY = 1e-14
 """A Krylov vector smaller than this, relative to the operator, is rounding: the space is exhausted."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EnergyGain:
-    """max ||y|| / ||u|| over a window, and how well it is known.
+    """The largest ratio ||y|| / ||u|| over a window, and how well it is known.
 
     Parameters
     ----------
     gain
-        ||T v|| / ||v|| for the input ``v`` below: a lower bound of the largest singular value, whether or not the iteration has
-        converged, up to the rounding of one run. It has gradients: those of the singular value, once converged.
+        ||T v|| / ||v|| for the input ``v`` below, in units of output per input: a lower bound of the largest singular value,
+        whether or not the iteration has converged, up to the rounding of one run. Its gradients are those of the singular value,
+        once converged.
     residual
-        ||T* T v - gain^2 v|| / gain^2 for ||v|| = 1: some singular value s has |s^2 - gain^2| <= residual gain^2. That it is the
-        largest one is likely (the iteration starts from all inputs alike), not proved.
+        ||T* T v - gain^2 v|| / gain^2 for ||v|| = 1, dimensionless: some singular value s has |s^2 - gain^2| <= residual gain^2.
+        That it is the largest one is likely (the iteration starts from all inputs alike), not proved.
     cycles
-        How many cycles were run.
+        The number of cycles that were run.
     input
-        v, of norm 1: the input that is amplified most.
+        The input v that is amplified most, of norm 1.
     """
 
     gain: Float[Array, "*batch"]
@@ -53,20 +55,37 @@ class EnergyGain:
 
 
 def energy_gain(sys: DiagonalLTV, *, rtol: float = 1e-6, cycles: int = CYCLES) -> EnergyGain:
-    """The largest singular value of u[0..L-1] -> y[0..L-1], from x[0] = 0: what no frozen gain tells.
+    """Return the energy gain of a time-varying system: the largest singular value of u[0..L-1] -> y[0..L-1], from x[0] = 0.
 
-    Of a constant stable system it grows with L toward `hinf_norm`. Each of at most ``cycles`` cycles runs 20 times forwards and
-    backwards through the states; take windows of channels of a large layer. The last cycle may leave a larger ``residual`` than
-    ``rtol``: look at it.
+    No frozen gain tells it. For a constant stable system it grows with L toward `hinf_norm`. Each cycle runs 20 times forward and
+    backward through the states; take windows of channels of a large layer.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    rtol
+        The iteration stops where the relative residual is at most this.
+    cycles
+        The largest number of cycles. The last one may leave a larger ``residual`` than ``rtol``: look at it.
+
+    Returns
+    -------
+    EnergyGain
+        The gain, its residual and the input that attains it.
 
     Raises
     ------
     ValueError
         If ``rtol`` is not positive or ``cycles`` not a positive integer.
 
+    References
+    ----------
+    Golub, Van Loan, Matrix Computations, 4th ed. (2013), chapter 10 (Lanczos' iteration).
+
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.gain import energy_gain
+    >>> from ssm_analysis.analyses.along import energy_gain
     >>> one = np.ones((2, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.zeros((2, 1)), B=one, C=one, D=one)  # T = [[1, 0], [1, 1]]
     >>> float(energy_gain(sys).gain.round(6))
@@ -92,23 +111,26 @@ def energy_gain(sys: DiagonalLTV, *, rtol: float = 1e-6, cycles: int = CYCLES) -
 
 
 class _Operator:
-    """T and its adjoint, whose matrices are prepared once."""
+    """The map T from u to y and its adjoint T*, with the matrices of both prepared once."""
 
     def __init__(self, sys: DiagonalLTV) -> None:
         self.size, self.xp = sys.length * sys.ninputs, sys.xp
         self._forward, self._backward = sys, adjoint_system(sys)
 
-    def of(self, v: Inexact[Array, "l *batch m"]) -> Inexact[Array, "l *batch p"]:
-        """T v."""
+    def apply(self, v: Inexact[Array, "l *batch m"]) -> Inexact[Array, "l *batch p"]:
+        """Return the outputs T v of the inputs v."""
         return simulate(self._forward, v)
 
-    def adjoint_of(self, y: Inexact[Array, "l *batch p"]) -> Inexact[Array, "l *batch m"]:
-        """T* y."""
+    def adjoint(self, y: Inexact[Array, "l *batch p"]) -> Inexact[Array, "l *batch m"]:
+        """Return the adjoint T* y of outputs y."""
         return self.xp.flip(simulate(self._backward, self.xp.flip(y, axis=0)), axis=0)
 
 
 def _start(sys: DiagonalLTV) -> Inexact[Array, "l *batch m"]:
-    """Inputs that prefer none: normal numbers of a fixed seed, the same for every system so that answers do not depend on the batch."""
+    """Return inputs of norm 1 that prefer no direction: normal numbers of a fixed seed.
+
+    They are the same for every system, so that answers do not depend on the batch.
+    """
     xp, channels = sys.xp, (1,) * len(sys.batch_shape)
     normal = np.random.default_rng(0).standard_normal((sys.length, *channels, sys.ninputs))
     v = xp.asarray(normal, dtype=real(sys.B).dtype, device=device(sys.B))
@@ -118,10 +140,10 @@ def _start(sys: DiagonalLTV) -> Inexact[Array, "l *batch m"]:
 
 
 def _cycle(T: _Operator, v: Inexact[Array, "l *batch m"]) -> Inexact[Array, "l *batch m"]:
-    """The vector of the Krylov space of v that T amplifies most."""
+    """Return the vector of the Krylov space of v that T amplifies most."""
     xp, basis, images, scale = T.xp, [v], [], 0.0
     for _ in range(min(BASIS, T.size)):
-        w = T.adjoint_of(T.of(basis[-1]))
+        w = T.adjoint(T.apply(basis[-1]))
         images.append(w)
         scale = scale + _norm(w) if not images[1:] else scale
         for _ in range(2):
@@ -136,26 +158,28 @@ def _cycle(T: _Operator, v: Inexact[Array, "l *batch m"]) -> Inexact[Array, "l *
 
 
 def _measured(T: _Operator, v: Inexact[Array, "l *batch m"]) -> tuple[Array, Array, Array]:
-    """||T v||, ||T* T v - ||T v||^2 v|| / ||T v||^2, and T v / ||T v||, for ||v|| = 1."""
-    xp, y = T.xp, T.of(v)
+    """Return the gain ||T v||, its residual ||T* T v - ||T v||^2 v|| / ||T v||^2, and T v / ||T v||, for ||v|| = 1."""
+    xp, y = T.xp, T.apply(v)
     gain = _norm(y)
     nothing = gain == 0
     safe = xp.where(nothing, xp.ones_like(gain), gain)
     left = y / safe[..., None]
-    excess = _norm(T.adjoint_of(left) - gain[..., None] * v)
+    excess = _norm(T.adjoint(left) - gain[..., None] * v)
     return gain, xp.where(nothing, xp.zeros_like(gain), excess / safe), left
 
 
 def _inner(a: Inexact[Array, "l *batch c"], b: Inexact[Array, "l *batch c"]) -> Inexact[Array, "*batch"]:
+    """Return the inner product of two signals, over time and channels."""
     return array_namespace(a, b).sum(conj(a) * b, axis=(0, -1))
 
 
 def _norm(x: Inexact[Array, "l *batch c"]) -> Float[Array, "*batch"]:
+    """Return the norm of a signal, over time and channels."""
     return array_namespace(x).sqrt(real(_inner(x, x)))
 
 
 def _normalized(x: Inexact[Array, "l *batch c"], at_least: Array | float = 0.0) -> Inexact[Array, "l *batch c"]:
-    """x / ||x||; 0 where x is no larger than ``at_least``."""
+    """Return x / ||x||, and 0 where x is no larger than ``at_least``."""
     xp, size = array_namespace(x), _norm(x)
     some = size > at_least
     x = x / xp.where(some, size, xp.ones_like(size))[..., None]

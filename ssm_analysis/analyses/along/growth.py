@@ -16,25 +16,25 @@ LARGEST = {"float16": 65504.0, "bfloat16": (2 - 2.0**-7) * 2.0**127, "float32": 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StateGrowth:
-    """Size of the state x[k+1] that token k leaves behind, and what is left until it overflows.
+    """The size of the state x[k+1] that token k leaves behind, and how far it is from overflow.
 
     Parameters
     ----------
     largest
-        The largest entry of the state after each token (of complex states: of its real and imaginary parts).
+        The largest entry of the state after each token, in units of the state; for complex states the largest real or imaginary part.
     rms
-        Root of the mean of |x_i|^2 over the states, after each token.
+        The root of the mean of |x_i|^2 over the states, after each token, in units of the state.
     formats
-        Of storage.
+        The names of the number formats in which the state might be stored.
     headroom
-        log10(largest finite number / largest entry over the whole text) for each format: decades. Negative: it overflows.
-        Infinite where the state stays 0.
+        log10(largest finite number / largest entry over the whole text) for each format, in decades. It is negative where the state
+        overflows and infinite where the state stays 0.
     trend
-        Slope of a line through log(largest) over the second half of the text, nats per token: positive while the state still grows.
-        NaN where the state is 0 there, or there are fewer than two tokens.
+        The slope of a line through log(largest) over the second half of the text, in nats per token: positive while the state still
+        grows. NaN where the state is 0 there, or there are fewer than two tokens.
     tokens_left
-        headroom / trend for each format, tokens: how long an exponential growth at this rate would take. Infinite where the
-        trend is not positive; 0 where it has overflowed already. An early warning, no forecast.
+        headroom / trend for each format, in tokens: how long an exponential growth at this rate would take to overflow. Infinite
+        where the trend is not positive; 0 where the state has overflowed already. An early warning, no forecast.
     """
 
     largest: Float[Array, "l *batch"]
@@ -46,9 +46,21 @@ class StateGrowth:
 
 
 def state_growth(sys: DiagonalLTV, u: Inexact[Array, "l *batch m"]) -> StateGrowth:
-    """The state along ``u`` (``layer.core_input(u)``) from x[0] = 0, its largest entry, and the distance to overflow.
+    """Return how large the state becomes along an input, from x[0] = 0, and its distance to overflow.
 
-    It holds the states of all tokens at once; take windows of channels of a large layer.
+    The states of all tokens are held at once; take windows of channels of a large layer.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    u
+        The signal that drives the recurrence, (L, *batch, m): ``layer.core_input(u)``.
+
+    Returns
+    -------
+    StateGrowth
+        The size of the state after each token, and the headroom of each number format.
 
     Raises
     ------
@@ -57,7 +69,7 @@ def state_growth(sys: DiagonalLTV, u: Inexact[Array, "l *batch m"]) -> StateGrow
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.growth import state_growth
+    >>> from ssm_analysis.analyses.along import state_growth
     >>> one = np.ones((4, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.log([[2.0]] * 4), B=one, C=one, D=one)
     >>> state_growth(sys, np.array([[1.0], [0.0], [0.0], [0.0]])).largest
@@ -86,10 +98,12 @@ def state_growth(sys: DiagonalLTV, u: Inexact[Array, "l *batch m"]) -> StateGrow
 
 
 def _entering(sys: DiagonalLTV, u: Inexact[Array, "l *batch m"]) -> Inexact[Array, "l *batch n"]:
+    """Return B[k] u[k], what each token adds to the state."""
     return sys.B[..., 0] * u if sys.ninputs == 1 else matmul(sys.B, u[..., None])[..., 0]
 
 
 def _headroom(largest: Float[Array, "l *batch"]) -> Float[Array, "*batch formats"]:
+    """Return the decades between the largest entry over the whole text and the largest number of each format."""
     xp, peak = array_namespace(largest), array_namespace(largest).max(largest, axis=0)
     zero = peak == 0
     size = xp.log10(xp.where(zero, xp.ones_like(peak), peak))
@@ -98,7 +112,7 @@ def _headroom(largest: Float[Array, "l *batch"]) -> Float[Array, "*batch formats
 
 
 def _trend(largest: Float[Array, "l *batch"]) -> Float[Array, "*batch"]:
-    """Least squares; the abscissae have mean 0."""
+    """Return the least-squares slope of log(largest) over the second half of the text, in nats per token."""
     xp, late = array_namespace(largest), largest[largest.shape[0] // 2 :, ...]
     count = late.shape[0]
     dead = xp.any(stop_gradient(late) == 0, axis=0)
@@ -111,6 +125,7 @@ def _trend(largest: Float[Array, "l *batch"]) -> Float[Array, "*batch"]:
 
 
 def _tokens_left(headroom: Float[Array, "*batch formats"], trend: Float[Array, "*batch 1"]) -> Float[Array, "*batch formats"]:
+    """Return headroom / trend in tokens; infinite where the state does not grow, 0 where it has overflowed."""
     xp = array_namespace(headroom)
     grows = (trend > 0) & xp.isfinite(headroom)
     left = xp.where(headroom > 0, headroom, xp.zeros_like(headroom)) * math.log(10) / xp.where(grows, trend, xp.ones_like(headroom))

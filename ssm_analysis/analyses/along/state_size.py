@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 
-from ssm_analysis.analyses.along.gramians import checked_times, hsv_at
+from ssm_analysis.analyses.along.gramians import hsv_at, interior_times
 from ssm_analysis.systems import DiagonalLTV
 from ssm_analysis.systems.base import check_system
 from ssm_analysis.xp import Array, array_namespace, stop_gradient
@@ -25,20 +25,20 @@ TIMES = 16
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EffectiveStateSize:
-    """How many states the map from past to future needs, at each time.
+    """How many states the map from past to future needs, at each of some times.
 
     Parameters
     ----------
     at
         The times t: the past is u[0..t-1], the future y[t..L-1].
     singular_values
-        Of the block of the operator between them, decreasing: `hsv_at`.
+        The singular values of the operator from past to future, decreasing, in units of output per input; see `hsv_at`.
     tolerance
-        Of the rank, relative to the largest value.
+        The size, relative to the largest singular value, above which a value counts.
     tolerance_rank
-        How many singular values exceed ``tolerance`` times the largest; 0 where nothing passes.
+        The number of singular values above ``tolerance`` times the largest; 0 where nothing passes.
     entropy_rank
-        exp(-sum p log p), p = sigma / sum sigma: their effective number; 0 where nothing passes. It has gradients.
+        The effective number of singular values, exp(-sum p log p) with p = sigma / sum sigma; 0 where nothing passes. It has gradients.
     """
 
     at: tuple[int, ...]
@@ -49,10 +49,22 @@ class EffectiveStateSize:
 
 
 def effective_state_size(sys: DiagonalLTV, *, at: Sequence[int] | None = None, tolerance: float = 1e-3) -> EffectiveStateSize:
-    """Ranks of the blocks T[t:, :t] of the operator for t in ``at``: how many states the text really uses.
+    """Return how many states the text really uses: the ranks of the blocks T[t:, :t] of the operator, for t in ``at``.
 
-    ``at``: by default 16 times, evenly spaced. ``tolerance``: relative to the largest singular value, as the size of a
-    block depends on the units of the layer; ``singular_values`` serve any other.
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    at
+        Times t from 1 to L-1; by default 16 of them, evenly spaced.
+    tolerance
+        The singular values that count are those above this share of the largest, as the size of a block depends on the units of
+        the layer; for another threshold count the ``singular_values``.
+
+    Returns
+    -------
+    EffectiveStateSize
+        The singular values at each time and two ranks of them.
 
     Raises
     ------
@@ -65,7 +77,7 @@ def effective_state_size(sys: DiagonalLTV, *, at: Sequence[int] | None = None, t
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.state_size import effective_state_size
+    >>> from ssm_analysis.analyses.along import effective_state_size
     >>> one = np.ones((6, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.full((6, 1), -0.5), B=one, C=one, D=one)
     >>> effective_state_size(sys, at=(3,)).tolerance_rank
@@ -76,7 +88,7 @@ def effective_state_size(sys: DiagonalLTV, *, at: Sequence[int] | None = None, t
         raise ValueError(f"tolerance must lie between 0 and 1, both excluded, got {tolerance}")
     if at is None:
         at = sorted({max(1, round(i * sys.length / (TIMES + 1))) for i in range(1, TIMES + 1)} & set(range(1, sys.length)))
-    times = checked_times(sys, at)
+    times = interior_times(sys, at)
     sigma = hsv_at(sys, times)
     xp = array_namespace(sigma)
     kept = stop_gradient(sigma)
@@ -90,6 +102,7 @@ def effective_state_size(sys: DiagonalLTV, *, at: Sequence[int] | None = None, t
 
 
 def _entropy_rank(sigma: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
+    """Return exp of the entropy of the singular values, normalized to sum 1: their effective number."""
     xp = array_namespace(sigma)
     total = xp.sum(sigma, axis=-1, keepdims=True)
     nothing = total == 0

@@ -24,18 +24,32 @@ WIDE = 256
 
 
 def log_transition(sys: DiagonalLTV | DiagonalRecurrence, *, start: int, stop: int) -> Inexact[Array, "*batch n"]:
-    """log Phi(stop, start) = log_poles[start] + ... + log_poles[stop - 1]: what happens to a state from x[start] to x[stop].
+    """Return log Phi(stop, start) = log_poles[start] + ... + log_poles[stop - 1]: what happens to a state from x[start] to x[stop].
 
-    0 <= start <= stop <= L. The imaginary part is not wrapped.
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    start, stop
+        The first and the last time, 0 <= start <= stop <= L.
+
+    Returns
+    -------
+    Array
+        One logarithm for each state, dimensionless; its imaginary part, in radians, is not wrapped.
 
     Raises
     ------
     ValueError
-        If the steps are not in order within the system.
+        If the times are not in order within the system.
+
+    References
+    ----------
+    Rugh, Linear System Theory, 2nd ed. (1996), chapter 20 (transition matrices in discrete time).
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.along.transitions import log_transition
+    >>> from ssm_analysis.analyses.along import log_transition
     >>> one = np.ones((3, 1, 1))
     >>> sys = DiagonalLTV(log_poles=np.log([[0.5], [0.25], [0.1]]), B=one, C=one, D=one)
     >>> np.exp(log_transition(sys, start=0, stop=2)).round(6)
@@ -49,9 +63,31 @@ def log_transition(sys: DiagonalLTV | DiagonalRecurrence, *, start: int, stop: i
 
 
 def adjoint_system(sys: DiagonalLTV) -> DiagonalLTV:
-    """The adjoint map y -> u with time reversed: (Lambda*, C*, B*, D*)[L-1-k], again a causal system.
+    """Return the adjoint map y -> u with time reversed, (Lambda*, C*, B*, D*)[L-1-k], which is again a causal system.
 
-    sum conj(v) simulate(sys, u) = sum conj(simulate(adjoint_system(sys), flip v)) flip(u), flips along time.
+    It satisfies sum conj(v) simulate(sys, u) = sum conj(simulate(adjoint_system(sys), flip v)) flip(u), with flips along time.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+
+    Returns
+    -------
+    DiagonalLTV
+        The adjoint system, with as many inputs as ``sys`` has outputs.
+
+    References
+    ----------
+    van der Veen, Dewilde, Linear Algebra Appl. 205/206 (1994) 1145-1202.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.along import adjoint_system
+    >>> one = np.ones((2, 1, 1))
+    >>> sys = DiagonalLTV(log_poles=np.log([[0.1], [0.5]]), B=one, C=2 * one, D=one)
+    >>> np.exp(adjoint_system(sys).log_poles)[:, 0].round(6)
+    array([0.5, 0.1])
     """
     check_system(sys, DiagonalLTV, "adjoint_system")
     log_poles, B, C, D = (sys.xp.flip(x, axis=0) for x in (sys.log_poles, sys.B, sys.C, sys.D))
@@ -59,14 +95,34 @@ def adjoint_system(sys: DiagonalLTV) -> DiagonalLTV:
 
 
 def driven_by(sys: DiagonalLTV, u: Inexact[Array, "l *batch m"]) -> DiagonalLTV:
-    """The system with one input, constantly 1, that makes of it what ``sys`` makes of ``u``: B[k] u[k] and D[k] u[k].
+    """Return the system with one input, constantly 1, whose output is that of ``sys`` along ``u``: its B[k] is B[k] u[k].
 
     Analyses of it are about what the tokens of ``u`` contribute, not about what any input of size 1 could.
+
+    Parameters
+    ----------
+    sys
+        A time-varying diagonal system, ``layer.along(u)`` of a selective layer.
+    u
+        The signal that drives the recurrence, (L, *batch, m): ``layer.core_input(u)``.
+
+    Returns
+    -------
+    DiagonalLTV
+        The system (Lambda[k], B[k] u[k], C[k], D[k] u[k]).
 
     Raises
     ------
     ValueError
         If ``u`` does not have the shape (L, *batch, m) of the system.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.along import driven_by
+    >>> one = np.ones((2, 1, 1))
+    >>> sys = DiagonalLTV(log_poles=np.log([[0.1], [0.5]]), B=one, C=one, D=0 * one)
+    >>> driven_by(sys, np.array([[3.0], [4.0]])).B[:, 0, 0]
+    array([3., 4.])
     """
     check_system(sys, DiagonalLTV, "driven_by")
     check_library(sys, "u", u)
@@ -77,7 +133,7 @@ def driven_by(sys: DiagonalLTV, u: Inexact[Array, "l *batch m"]) -> DiagonalLTV:
 
 
 def log_products(mu: Inexact[Array, "l *batch n"]) -> Inexact[Array, "l *batch n"]:
-    """mu[s+1] + ... + mu[l-1] for every s, 0 for the last: summed from the end, each accurate to its own size."""
+    """Return mu[s+1] + ... + mu[l-1] for every s, 0 for the last: summed from the end, each accurate to its own size."""
     xp = array_namespace(mu)
     if mu.shape[0] == 1:
         return xp.zeros_like(mu)
@@ -88,7 +144,7 @@ def log_products(mu: Inexact[Array, "l *batch n"]) -> Inexact[Array, "l *batch n
 
 
 def operator_row(sys: DiagonalLTV, t: int) -> Inexact[Array, "t *batch p m"]:
-    """What u[0], ..., u[t] enter y[t] with: C[t] Phi(t, s+1) B[s] for s < t, and D[t]."""
+    """Return what u[0], ..., u[t] are multiplied by on their way to y[t]: C[t] Phi(t, s+1) B[s] for s < t, and D[t]."""
     xp, last = sys.xp, sys.D[t : t + 1, ...]
     if t == 0:
         return last
@@ -100,7 +156,7 @@ def operator_row(sys: DiagonalLTV, t: int) -> Inexact[Array, "t *batch p m"]:
 
 
 def checked_steps(sys: DiagonalLTV, at: Sequence[int]) -> list[int]:
-    """The steps, counted from 0, after checking that they are steps of the system; negative ones count from its end."""
+    """Return the steps of ``at``, counted from 0, after checking that the system has them; negative ones count from its end."""
     length = sys.length
     steps = list(at) if isinstance(at, Sequence) else []
     if not steps or any(not isinstance(t, Integral) or isinstance(t, bool) or not -length <= t < length for t in steps):
