@@ -24,28 +24,29 @@ from ssm_analysis.xp import Array, device, real
 
 KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
 LAGS = (10, 100, 1_000, 10_000)
+"""Lags in tokens for which shares are given where none are asked for."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Memory:
-    """What a system remembers. Times in tokens (units of dt), shares between 0 and 1.
+    """How far back a system remembers: by mode, and as shares, between 0 and 1, that last beyond given lags.
 
     Parameters
     ----------
     margins
-        1 - |lambda| of each mode; negative outside the circle.
+        1 - |lambda| of each mode, dimensionless; negative outside the circle.
     time_constants, half_lives
-        -1 / log|lambda| and log(2) times that; infinite where |lambda| >= 1.
+        -1 / log|lambda| and log(2) times that for each mode, in tokens (units of dt); infinite where |lambda| >= 1.
     residues
-        ||c b||_F of each mode. NaN for dense systems, whose modes need not be separable.
+        ||c b||_F of each mode, in units of output per input. NaN for dense systems, whose modes need not be separable.
     lags
-        The lags T of the shares.
+        The lags T of the shares, in tokens.
     modes_beyond
-        Share of the modes with a time constant of at least T.
+        The share of the modes with a time constant of at least T.
     residue_beyond
-        The same, weighted by the residues. NaN for dense systems.
+        The share of the residues, summed over modes, that belongs to modes with a time constant of at least T. NaN for dense systems.
     energy_beyond
-        Share of the energy of the kernel that comes later than T tokens. NaN where the kernel has no finite energy,
+        The share of the energy of the kernel that comes later than T tokens. NaN where the kernel has no finite energy,
         or none at all.
     """
 
@@ -60,16 +61,21 @@ class Memory:
 
 
 def memory(sys: LTI, *, lags: tuple[int, ...] = LAGS, spectrum: Spectrum | None = None) -> Memory:
-    """Margins, time constants and shares remembered beyond ``lags``.
+    """Return margins, time constants, and the shares of modes, residues and energy that last beyond ``lags``.
 
     Parameters
     ----------
     sys
         A time-invariant system; of a selective layer one moment, ``layer.along(u).frozen(at)``.
     lags
-        In tokens, positive.
+        The lags T of the shares in tokens, positive integers.
     spectrum
-        Eigenvalues that are known better than from A: ``layer.spectrum()`` of an S4 layer.
+        Eigenvalues that are known better than from A, as ``layer.spectrum()`` of an S4 layer; by default those of ``sys``.
+
+    Returns
+    -------
+    Memory
+        The numbers of each mode, and one share for each lag.
 
     Raises
     ------
@@ -78,7 +84,7 @@ def memory(sys: LTI, *, lags: tuple[int, ...] = LAGS, spectrum: Spectrum | None 
 
     References
     ----------
-    Amo Alonso, Sieber, Zeilinger, arXiv 2403.16899, Lemma 2.2 (the shares of modes); the other two are ours.
+    Amo Alonso, Sieber, Zeilinger, arXiv 2403.16899, Lemma 2.2 (the share of modes); the other two shares are defined in this module.
 
     Examples
     --------
@@ -113,6 +119,7 @@ def memory(sys: LTI, *, lags: tuple[int, ...] = LAGS, spectrum: Spectrum | None 
 
 
 def _residue_sizes(sys: LTI, rate: Array) -> Array:
+    """Return ||c b||_F of each mode of a diagonal system; NaN in the shape of ``rate`` for a dense one."""
     if isinstance(sys, StateSpace):
         return sys.xp.full_like(rate, math.nan)
     norm = sys.xp.linalg.vector_norm  # ||c b||_F = ||c|| ||b||: the matrices c b of 1,000 channels would take gigabytes
@@ -120,6 +127,7 @@ def _residue_sizes(sys: LTI, rate: Array) -> Array:
 
 
 def _rates_of(spectrum: Spectrum, sys: LTI) -> Array:
+    """Return the decay rates -log|lambda| of ``spectrum``, after checking that it holds one eigenvalue for each state."""
     rate = -real(spectrum.log_poles)
     if tuple(rate.shape) != (*sys.batch_shape, sys.nstates):
         raise ValueError(f"spectrum must hold {(*sys.batch_shape, sys.nstates)} eigenvalues, one for each state, got {tuple(rate.shape)}")

@@ -33,11 +33,11 @@ OUTSIDE = 2.0
 """A pole that no stable system has marks a state of a full A that the input does not reach."""
 
 Sections = tuple[Complex[Array, "*batch n"], Float[Array, "*batch n"], Bool[Array, "*batch n"]]
-"""lambda, 1 - |lambda|^2, and which of these modes count."""
+"""The poles lambda, 1 - |lambda|^2, and which of these modes count."""
 
 
 def memory_function(sys: LTI, length: int) -> Float[Array, "*batch l"]:
-    r"""MF(tau), tau = 0, ..., length - 1: share of the variance of u[k - 1 - tau] that the state x[k] explains, white u.
+    r"""Return the memory function MF(tau): the share of the variance of u[k - 1 - tau], white u, that the state x[k] explains.
 
     With P the controllability Gramian, MF(tau) = (A^tau b)* P^-1 A^tau b, but many a P cannot be inverted in 64 bits. The
     orthonormal functions phi_i of the poles, a cascade of all-pass sections, span what the state can express, so
@@ -50,14 +50,24 @@ def memory_function(sys: LTI, length: int) -> Float[Array, "*batch l"]:
     Parameters
     ----------
     sys
-        A system with one input; of a `RealDiagonalSSM` its ``expand()``.
+        A stable system with one input. A `RealDiagonalSSM` counts as its ``expand()``.
     length
-        Number of lags, tokens.
+        The number of lags tau = 0, ..., length - 1, in tokens.
+
+    Returns
+    -------
+    Array
+        MF(tau) of each system along the last axis, between 0 and 1.
 
     Raises
     ------
     ValueError
         If the system has several inputs or is not stable, or ``length`` is not a positive integer.
+
+    References
+    ----------
+    Jaeger, GMD report 152 (2001) (the memory function); Ninness, Gustafsson, IEEE Trans. Automatic Control 42 (1997) 515-521 (the
+    orthonormal functions).
 
     Examples
     --------
@@ -85,10 +95,22 @@ def memory_function(sys: LTI, length: int) -> Float[Array, "*batch l"]:
 
 
 def delay_fidelity(sys: LTI, delays: int) -> Float[Array, "*batch delays"]:
-    """|K[d]|^2 / sum_k |K[k]|^2, d = 0, ..., delays - 1: share of the variance of y, white input, that is u delayed by d tokens.
+    """Return |K[d]|^2 / sum_k |K[k]|^2, the share of the variance of y, for white input, that is the input delayed by d tokens.
 
-    1 at d for a pure delay by d; a kernel smeared over w tokens reaches about 1/w. What the best read-out of the same
-    state could do is `memory_function`. NaN where the kernel has no finite energy, or none at all.
+    It is 1 at d for a pure delay by d; a kernel smeared over w tokens reaches about 1/w. What the best read-out of the same
+    state could do is `memory_function`.
+
+    Parameters
+    ----------
+    sys
+        A time-invariant system with one input and one output.
+    delays
+        The number of delays d = 0, ..., delays - 1, in tokens.
+
+    Returns
+    -------
+    Array
+        One share for each delay along the last axis, between 0 and 1; NaN where the kernel has no finite energy, or none at all.
 
     Raises
     ------
@@ -118,18 +140,33 @@ def delay_fidelity(sys: LTI, delays: int) -> Float[Array, "*batch delays"]:
 
 
 def effective_order(sys: LTI, *, share: float = 0.99) -> Float[Array, "*batch"]:
-    """Smallest r with sigma_1 + ... + sigma_r >= share sum_i sigma_i of the Hankel singular values: states that carry the map.
+    """Return how many states carry the map: the smallest r with sigma_1 + ... + sigma_r >= share sum_i sigma_i.
 
-    Of a `RealDiagonalSSM` states of the real system are counted, two for a pair. 0 for a system that passes nothing on.
+    The sigma_i are the Hankel singular values.
+
+    Parameters
+    ----------
+    sys
+        A stable time-invariant system. States of a `RealDiagonalSSM` are counted in the real system, two for a pair.
+    share
+        The share of the sum of the Hankel singular values, between 0 and 1, both excluded.
+
+    Returns
+    -------
+    Array
+        The number r for each system; 0 where the system passes nothing on.
 
     Raises
     ------
     ValueError
         If ``share`` does not lie between 0 and 1, or a system is not stable.
 
+    References
+    ----------
+    Forgione, Mejari, Piga, arXiv 2403.14833 (the decay of the Hankel singular values as the measure of a useful order).
+
     Examples
     --------
-    >>> from ssm_analysis.analyses.memory.memory_curves import effective_order
     >>> one = np.ones((1, 1))
     >>> float(effective_order(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)))
     1.0
@@ -145,12 +182,13 @@ def effective_order(sys: LTI, *, share: float = 0.99) -> Float[Array, "*batch"]:
 
 
 def _check_positive(name: str, value: int) -> None:
+    """Raise an error unless the argument ``name`` is a positive integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer (tokens), got {value!r}")
 
 
 def _reached_once(sys: DiagonalSSM) -> Sections:
-    """The modes that the input reaches, the first of equal poles only."""
+    """Return the modes of a diagonal system that the input reaches, the first of equal poles only."""
     xp, n = sys.xp, sys.nstates
     reached = sys.B[..., 0] != 0
     decay, angle = real(sys.log_poles), imag(sys.log_poles)
@@ -162,7 +200,7 @@ def _reached_once(sys: DiagonalSSM) -> Sections:
 
 
 def _reached_poles(sys: StateSpace) -> Sections:
-    """Eigenvalues of A on the space spanned by b, A b, A^2 b, ...
+    """Return the eigenvalues of A on the space spanned by b, A b, A^2 b, ...
 
     With an orthonormal basis Q of that space Q* A Q is an unreduced Hessenberg matrix, in which equal eigenvalues are not
     separate modes but Jordan blocks, and count as often as they occur.
@@ -175,7 +213,7 @@ def _reached_poles(sys: StateSpace) -> Sections:
 
 
 def _krylov_basis(A: Array, b: Array) -> Array:
-    """Orthonormal columns by Arnoldi's iteration, each orthogonalized twice; zero columns once the space is spanned."""
+    """Return orthonormal columns by Arnoldi's iteration, each orthogonalized twice; zero columns once the space is spanned."""
     xp, n = array_namespace(A, b), A.shape[-1]
     negligible = n * float(np.finfo(np.float64).eps) * xp.linalg.vector_norm(A, axis=(-2, -1), keepdims=True)
     q = b + 0 * A[..., :, :1]
@@ -194,7 +232,7 @@ def _krylov_basis(A: Array, b: Array) -> Array:
 def _orthonormal(
     poles: Complex[Array, "*batch n"], inside: Float[Array, "*batch n"], used: Bool[Array, "*batch n"]
 ) -> tuple[Complex[Array, "*batch n n"], Complex[Array, "*batch n 1"]]:
-    """(A, b) of the cascade of all-pass sections (1 - conj(l) z) / (z - l), each with the state x_i: A A* + b b* = 1.
+    """Return (A, b) of the cascade of all-pass sections (1 - conj(l) z) / (z - l), each with the state x_i: A A* + b b* = 1.
 
     Section i takes v_i: x_i' = l_i x_i + g_i v_i and hands on v_{i+1} = g_i x_i - conj(l_i) v_i, g_i^2 = 1 - |l_i|^2, which
     is ``inside``. Sections that are not used pass everything on.

@@ -31,17 +31,17 @@ from ssm_analysis.xp import (
 
 KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
 SPACING = 2 * math.pi / EVEN
-"""Of the even grid. Around poles nearer to the circle the grid is finer."""
+"""Distance of the angles of the even grid, in radians. Around poles nearer to the circle the grid is finer."""
 WIDER = 32.0
 """Between the half-width of such a pole and ``SPACING`` the grid is repeated, wider by this factor: a pole and a zero at the
 distance d from it keep the gain 3 dB low from 0.6 d to 3.4 d, which 1/2, 1, 2, 4, 16, 32, ... half-widths cannot miss."""
 FLAT = 1e-12
 """Relative slope per radian below which a gain counts as level: rounding has no other sign."""
 PROMINENCE = 1e-9
-"""Of the largest gain: a local maximum must rise so far above its surroundings. Rounding makes smaller ones."""
+"""Share of the largest gain by which a local maximum must rise above its surroundings. Rounding makes smaller ones."""
 HALVINGS = 26
-"""Of an interval between two frequencies of the grid, to 1.5e-8 of it: at a turning point the gain is then off by the square
-of that, and at a band edge one step of Newton's rule follows, which squares it too."""
+"""How often an interval between two frequencies of the grid is halved, to 1.5e-8 of it: at a turning point the gain is
+then off by the square of that, and at a band edge one step of Newton's rule follows, which squares it too."""
 
 Angles = Float[Array, "batch k"]
 
@@ -53,9 +53,9 @@ class Resonances:
     Parameters
     ----------
     frequency
-        rad/token, to about 1e-7 of the width of the peak; its gradient is not followed.
+        The frequencies of the maxima in rad/token, to about 1e-7 of the width of the peak; their gradients are not followed.
     gain
-        |G| there, dimensionless.
+        The gains |G| there, in units of output per input.
     """
 
     frequency: Float[Array, "*batch k"]
@@ -63,10 +63,20 @@ class Resonances:
 
 
 def dcgain(sys: LTI) -> Inexact[Array, "*batch p m"]:
-    """G(1) = C (1 - A)^{-1} B + D, real for systems with real matrices.
+    """Return the gain at frequency 0, G(1) = C (1 - A)^{-1} B + D, real for systems with real matrices.
 
     Same as ``control.dcgain``, for a batch: the transfer function at frequency 0, which is the limit of the step
     response where the system is stable. Infinite where a mode with a residue lies exactly at 1.
+
+    Parameters
+    ----------
+    sys
+        A time-invariant system.
+
+    Returns
+    -------
+    Array
+        The matrix G(1) of each system, in units of output per input.
 
     Raises
     ------
@@ -75,7 +85,6 @@ def dcgain(sys: LTI) -> Inexact[Array, "*batch p m"]:
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.norms.bode_features import dcgain
     >>> one = np.ones((1, 1))
     >>> float(dcgain(DiagonalSSM(log_poles=np.asarray([-1e-12]), B=one, C=one, D=0 * one))[0, 0].round(3))
     1000000000000.5
@@ -96,12 +105,24 @@ def dcgain(sys: LTI) -> Inexact[Array, "*batch p m"]:
 
 
 def bandwidth(sys: LTI, *, drop_db: float = -3.0) -> Float[Array, "*batch"]:
-    """First frequency, rad/token, where the gain has dropped by ``drop_db`` from that at frequency 0.
+    """Return the first frequency, in rad/token, where the gain has dropped by ``drop_db`` from that at frequency 0.
 
-    What ``control.bandwidth`` is for continuous time, for a batch; of a discrete system it evaluates G(i omega) instead of
-    G(e^{i omega dt}) (version 0.10.2), and it compares with the signed gain at frequency 0, so that it answers infinity where
-    that is negative. Infinite here where the gain never drops so far; NaN where it is 0 at frequency 0, or the system is not
-    stable. Of a kernel that is not real only positive frequencies are looked at.
+    It is what ``control.bandwidth`` returns for continuous time, for a batch. For a discrete system that function evaluates
+    G(i omega) instead of G(e^{i omega dt}) (version 0.10.2), and it compares with the signed gain at frequency 0, so that it
+    answers infinity where that is negative. For a kernel that is not real only positive frequencies are searched.
+
+    Parameters
+    ----------
+    sys
+        A time-invariant system with one input and one output.
+    drop_db
+        The drop of the gain in decibels, negative.
+
+    Returns
+    -------
+    Array
+        The bandwidth of each system in rad/token: infinite where the gain never drops so far, NaN where it is 0 at frequency 0, or
+        the system is not stable.
 
     Raises
     ------
@@ -110,7 +131,7 @@ def bandwidth(sys: LTI, *, drop_db: float = -3.0) -> Float[Array, "*batch"]:
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.norms.bode_features import bandwidth
+    >>> from ssm_analysis.analyses.norms import bandwidth
     >>> one = np.ones((1, 1))
     >>> sys = DiagonalSSM(log_poles=np.asarray([-0.01]), B=one, C=one, D=0 * one)
     >>> float(bandwidth(sys).round(5))  # a little less than the rate 0.01, as 3 dB are a little less than a factor sqrt(2)
@@ -134,10 +155,22 @@ def bandwidth(sys: LTI, *, drop_db: float = -3.0) -> Float[Array, "*batch"]:
 
 
 def resonances(sys: LTI, count: int = 3) -> Resonances:
-    """The ``count`` highest local maxima of the gain over 0 <= omega dt <= pi, the ends included.
+    """Find the ``count`` highest local maxima of the gain over 0 <= omega dt <= pi, the ends included.
 
     The largest is the H-infinity norm of a system with a real kernel. Maxima that rise less than 1e-9 of the largest gain
-    above their surroundings are left out; NaN for systems that are not stable.
+    above their surroundings are left out.
+
+    Parameters
+    ----------
+    sys
+        A time-invariant system with one input and one output.
+    count
+        The number of maxima that are returned.
+
+    Returns
+    -------
+    Resonances
+        Frequencies and gains, the highest first; NaN where there are fewer, and for systems that are not stable.
 
     Raises
     ------
@@ -146,7 +179,7 @@ def resonances(sys: LTI, count: int = 3) -> Resonances:
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.norms.bode_features import resonances
+    >>> from ssm_analysis.analyses.norms import resonances
     >>> one = np.ones((1, 1))
     >>> peak = resonances(DiagonalSSM(log_poles=np.asarray([-1e-3 + 1j]), B=one, C=one, D=0 * one), 1)
     >>> peak.frequency.round(6), peak.gain.round(3)  # 1 / (1 - |lambda|)
@@ -159,15 +192,15 @@ def resonances(sys: LTI, count: int = 3) -> Resonances:
     grid, height = _curve(flattened(safe).map(stop_gradient))
     xp, peaks = sys.xp, _highest(to_numpy(height), count)
     omega = xp.take_along_axis(grid, xp.asarray(np.maximum(peaks, 0), device=device(grid)), axis=-1)
-    found = xp.asarray(peaks >= 0, device=device(grid)) & ~xp.reshape(growing, (-1, 1))
+    exists = xp.asarray(peaks >= 0, device=device(grid)) & ~xp.reshape(growing, (-1, 1))
     nan, shape = xp.full_like(omega, math.nan), (*sys.batch_shape, count)
     top = gain(flattened(all_modes(safe)), omega)
-    frequency, top = xp.where(found, omega / sys.dt, nan), xp.where(found, top, nan)
+    frequency, top = xp.where(exists, omega / sys.dt, nan), xp.where(exists, top, nan)
     return Resonances(frequency=xp.reshape(frequency, shape), gain=xp.reshape(top, shape))
 
 
 def _settled(sys: StateSpace) -> Inexact[Array, "*batch n m"]:
-    """(1 - A)^{-1} B."""
+    """Return (1 - A)^{-1} B, the states in equilibrium with constant unit inputs."""
     pencil = eye(sys.nstates, like=sys.A) - sys.A
     pencil, B = (pencil, sys.B) if is_complex(pencil) == is_complex(sys.B) else (to_complex(pencil), to_complex(sys.B))
     try:
@@ -182,7 +215,7 @@ def _settled(sys: StateSpace) -> Inexact[Array, "*batch n m"]:
 
 
 def _first_below(sys: LTI, level: Float[Array, "batch 1"]) -> Float[Array, "batch 1"]:
-    """The first angle where the gain falls through ``level``; infinite where it never does."""
+    """Return the first angle where the gain falls through ``level``; infinite where it never does."""
     xp, whole = sys.xp, all_modes(sys)
     grid, height = _curve(sys)
     below = height < level
@@ -197,7 +230,7 @@ def _first_below(sys: LTI, level: Float[Array, "batch 1"]) -> Float[Array, "batc
 
 
 def _curve(sys: LTI) -> tuple[Angles, Angles]:
-    """Ascending angles in [0, pi] that follow the poles and hold all turning points of the gain; and the gain there."""
+    """Return ascending angles in [0, pi] that follow the poles and hold all turning points of the gain, and the gain there."""
     xp = sys.xp
     if isinstance(sys, StateSpace):
         whole = sys
@@ -217,7 +250,7 @@ def _curve(sys: LTI) -> tuple[Angles, Angles]:
 
 
 def _wider(mu: Inexact[Array, "batch n"]) -> Inexact[Array, "batch m"]:
-    """The log-poles, and again with larger decay rates, until the grid around the narrowest meets the even one."""
+    """Return the log-poles, and again with larger decay rates, until the grid around the narrowest meets the even one."""
     xp, width = array_namespace(mu), -real(mu)
     repeats = max(0, math.ceil(math.log(SPACING / float(xp.min(width)), WIDER)))
     width = width[..., None] * WIDER ** arange(0, repeats + 1, like=width)
@@ -225,8 +258,11 @@ def _wider(mu: Inexact[Array, "batch n"]) -> Inexact[Array, "batch m"]:
 
 
 def _turning_points(sys: DiagonalSSM | StateSpace, grid: Angles, rise: Float[Array, "batch s"]) -> Float[Array, "batch t"]:
-    """Where the slope changes its sign between two neighbors with slopes of opposite sign, or, where ``rise`` are the
-    differences of neighboring gains, between three."""
+    """Return where the slope changes its sign.
+
+    ``rise`` holds the slopes at the angles, and the sign changes between two neighbors, or the differences of neighboring gains,
+    and it changes among three.
+    """
     xp, pairs = sys.xp, rise.shape[-1] - 1
     change = xp.astype(rise[..., :pairs] * rise[..., 1:] < 0, xp.int64)
     some = xp.argsort(change, axis=-1, descending=True)[..., : int(xp.max(xp.sum(change, axis=-1)))]
@@ -239,13 +275,13 @@ def _turning_points(sys: DiagonalSSM | StateSpace, grid: Angles, rise: Float[Arr
 
 
 def _highest(height: Float[np.ndarray, "batch k"], count: int) -> Int[np.ndarray, "batch c"]:
-    """Indices of the ``count`` highest local maxima, the highest first; -1 where there are fewer.
+    """Return the indices of the ``count`` highest local maxima, the highest first; -1 where there are fewer.
 
     Between two maxima, and somewhere else, the gain must be lower than the lower one: where angles of the grid coincide,
     rounding makes several of one.
     """
-    found = np.full((len(height), count), -1)
-    for row, h in zip(found, height, strict=True):
+    indices = np.full((len(height), count), -1)
+    for row, h in zip(indices, height, strict=True):
         floor, padded, chosen = PROMINENCE * np.max(h), np.pad(h, 1, constant_values=-1.0), []
         tops = np.flatnonzero((h >= padded[:-2]) & (h >= padded[2:]))
         for i in tops[np.argsort(-h[tops], kind="stable")]:
@@ -255,10 +291,11 @@ def _highest(height: Float[np.ndarray, "batch k"], count: int) -> Int[np.ndarray
             if len(chosen) == count:
                 break
         row[: len(chosen)] = chosen
-    return found
+    return indices
 
 
 def _check_siso(sys: LTI, caller: str) -> None:
+    """Raise an error unless the system is time-invariant and has one input and one output."""
     check_system(sys, KINDS, caller)
     if sys.ninputs != 1 or sys.noutputs != 1:
         raise ValueError(f"{caller} is about one input and one output, got {sys.ninputs} and {sys.noutputs}; pick a pair of channels first")

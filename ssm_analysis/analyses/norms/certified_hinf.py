@@ -25,7 +25,7 @@ PerSystem = Float[np.ndarray, " s"]
 
 
 def peak_bounds(sys: LTI, theta: PerSystem, *, rtol: float) -> tuple[PerSystem, PerSystem]:
-    """Lower and upper bounds of the peak gain, for a batch with one axis, stable and in 64 bits.
+    """Return lower and upper bounds of the peak gain, for a batch with one axis, stable and in 64 bits.
 
     Parameters
     ----------
@@ -34,7 +34,12 @@ def peak_bounds(sys: LTI, theta: PerSystem, *, rtol: float) -> tuple[PerSystem, 
     theta
         For each system an angle in rad/step near its peak; any will do, a good one saves arcs.
     rtol
-        Relative distance of the bounds at which arcs are no longer halved.
+        The relative distance of the bounds at which arcs are no longer halved.
+
+    Returns
+    -------
+    tuple
+        The lower and the upper bounds, one for each system, in units of output per input.
     """
     if not len(theta):
         return theta, theta
@@ -54,6 +59,7 @@ def peak_bounds(sys: LTI, theta: PerSystem, *, rtol: float) -> tuple[PerSystem, 
 
 
 def _branch_and_bound(enclose: Enclose, lower: PerSystem, *, rtol: float, half: bool) -> tuple[PerSystem, PerSystem]:
+    """Return ``lower`` raised and an upper bound of the gain on the circle, or on its upper ``half`` where the kernel is real."""
     count, spent, upper = len(lower), 0, np.zeros_like(lower)
     edges = np.linspace(0.0 if half else -OUTSIDE, OUTSIDE, (ARCS // 2 if half else ARCS) + 1)
     owner = np.repeat(np.arange(count), len(edges) - 1)
@@ -61,10 +67,10 @@ def _branch_and_bound(enclose: Enclose, lower: PerSystem, *, rtol: float, half: 
     while len(owner):
         spent += len(owner)
         center = (left + right) / 2
-        found = enclose(owner, center, np.maximum(right - center, center - left) * SAFE, lower[owner] * (1 + rtol))
-        np.maximum.at(lower, owner, found.low)
-        split = (found.high > lower[owner] * (1 + rtol)) & found.improvable & (left < center) & (center < right) & (spent < BUDGET * count)
-        np.maximum.at(upper, owner[~split], found.high[~split])
+        gains = enclose(owner, center, np.maximum(right - center, center - left) * SAFE, lower[owner] * (1 + rtol))
+        np.maximum.at(lower, owner, gains.low)
+        split = (gains.high > lower[owner] * (1 + rtol)) & gains.improvable & (left < center) & (center < right) & (spent < BUDGET * count)
+        np.maximum.at(upper, owner[~split], gains.high[~split])
         owner = np.repeat(owner[split], 2)
         left, right = np.stack([left, center], -1)[split].ravel(), np.stack([center, right], -1)[split].ravel()
     return lower, np.maximum(upper, lower)

@@ -1,4 +1,4 @@
-r"""The l1 norm: the gain from the largest input to the largest output.
+r"""The l1 norm, the gain from the largest input to the largest output.
 
     max_p sum_m ( |D_pm| + sum_k |(C A^k B)_pm| ),
 
@@ -26,18 +26,19 @@ from ssm_analysis.systems.base import check_system, in_double
 from ssm_analysis.xp import Array, adjoint, conj, device, eye, is_complex, matmul, real, stop_gradient, to_complex, to_numpy
 
 FIRST = 2**10
-"""Shortest sum."""
+"""Length of the shortest sum, in tokens."""
 BLOCK = 2**20
-"""Entries of the impulse response at a time."""
+"""Entries of the impulse response that are formed at a time."""
 SHORTEST = 64
-"""Of these blocks, in tokens."""
+"""Length of the shortest of these blocks, in tokens."""
 UNIT = 2.0**-53
+"""Unit roundoff of 64-bit numbers."""
 
 Gains = Float[Array, "s p m"]
 
 
 def l1_norm(sys: LTI, *, rtol: float = 1e-9, max_length: int = 2**22) -> Float[Array, "*batch"]:
-    r"""max over outputs of sum_m sum_k |h_pm[k]|: the gain from sup |u| to sup |y|; infinite where a system is not stable.
+    r"""Return the l1 norm max_p sum_m sum_k |h_pm[k]|, the gain from sup |u| to sup |y|; infinite where a system is not stable.
 
     The induced l-infinity norm, or peak gain, for a batch; python-control has none. Differentiable.
 
@@ -46,9 +47,14 @@ def l1_norm(sys: LTI, *, rtol: float = 1e-9, max_length: int = 2**22) -> Float[A
     sys
         A time-invariant system.
     rtol
-        Relative size of the neglected rest.
+        The size of the neglected rest, relative to the norm.
     max_length
-        Longest impulse response to sum, in tokens.
+        The longest impulse response to sum, in tokens.
+
+    Returns
+    -------
+    Array
+        The norm of each system, in units of output per input.
 
     Raises
     ------
@@ -61,7 +67,6 @@ def l1_norm(sys: LTI, *, rtol: float = 1e-9, max_length: int = 2**22) -> Float[A
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.norms.l1 import l1_norm
     >>> one = np.ones((1, 1))
     >>> sys = DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)
     >>> float(l1_norm(sys).round(6))
@@ -82,7 +87,7 @@ def l1_norm(sys: LTI, *, rtol: float = 1e-9, max_length: int = 2**22) -> Float[A
 
 
 def l1_bounds(sys: DiagonalSSM | RealDiagonalSSM, *, rtol: float = 1e-6, max_length: int = 2**22) -> Bounds:
-    """Certified bounds of the l1 norm: a partial sum, and the same plus a bound of the rest and of the rounding.
+    """Return certified bounds of the l1 norm: a partial sum, and this sum plus bounds of the rest and of the rounding.
 
     True at any length; further apart than ``rtol`` where modes last longer than ``max_length`` tokens. For diagonal systems
     only: the rounding of the powers of a full A has no useful bound.
@@ -92,14 +97,31 @@ def l1_bounds(sys: DiagonalSSM | RealDiagonalSSM, *, rtol: float = 1e-6, max_len
     sys
         A time-invariant diagonal system.
     rtol
-        Wanted relative distance of the two bounds.
+        The relative distance of the two bounds at which they are close enough.
     max_length
-        Longest impulse response to sum, in tokens.
+        The longest impulse response to sum, in tokens.
+
+    Returns
+    -------
+    Bounds
+        A lower and an upper bound for each system.
 
     Raises
     ------
     ValueError
         If ``rtol`` is not positive or ``max_length`` too small.
+
+    References
+    ----------
+    Dahleh, Diaz-Bobillo, Control of Uncertain Systems: A Linear Programming Approach (1995), section 2.2 (the norm); the bounds of
+    the rest and of the rounding are derived in this module.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1))
+    >>> bounds = l1_bounds(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one))
+    >>> bool(bounds.lower <= 2 <= bounds.upper <= 2 * (1 + 1e-6))
+    True
     """
     check_system(sys, (DiagonalSSM, RealDiagonalSSM), "l1_bounds")
     _check(rtol, max_length)
@@ -114,6 +136,7 @@ def l1_bounds(sys: DiagonalSSM | RealDiagonalSSM, *, rtol: float = 1e-6, max_len
 
 
 def _check(rtol: float, max_length: int) -> None:
+    """Raise an error unless both options are in range."""
     if not rtol > 0:
         raise ValueError(f"rtol must be a positive number, got {rtol}")
     if max_length < FIRST:
@@ -121,7 +144,7 @@ def _check(rtol: float, max_length: int) -> None:
 
 
 def _lengths(sys: LTI, rtol: float, max_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each system a power of 2 after which the rest is below ``rtol``, and whether ``max_length`` allows it."""
+    """Return for each system a power of 2 after which the rest is below ``rtol``, and whether ``max_length`` allows it."""
     size = to_numpy(_largest_row(sys, _sums(sys, FIRST)))
     lengths, done, length = np.full(len(size), FIRST), np.zeros(len(size), dtype=bool), FIRST
     while True:
@@ -133,7 +156,7 @@ def _lengths(sys: LTI, rtol: float, max_length: int) -> tuple[np.ndarray, np.nda
 
 
 def _by_length(f: Callable[[LTI, int], Gains], sys: LTI, lengths: np.ndarray) -> Gains:
-    """f(sys, length) with a length for each system."""
+    """Return f(sys, length) with a length for each system, computed for all systems of one length together."""
     xp, where = sys.xp, device(sys.B)
     groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
     if len(groups) <= 1:
@@ -146,13 +169,13 @@ def _by_length(f: Callable[[LTI, int], Gains], sys: LTI, lengths: np.ndarray) ->
 
 
 def _largest_row(sys: LTI, gains: Gains) -> Float[Array, " s"]:
-    """max over outputs of the sum over inputs, with the feed-through."""
+    """Return the maximum over outputs of the sum over inputs of ``gains`` and |D|."""
     xp = sys.xp
     return xp.max(xp.sum(gains + xp.abs(sys.D), axis=-1), axis=-1)
 
 
 def _sums(sys: LTI, length: int) -> Gains:
-    """sum_k |C A^k B| over k < length, blocks of which the next begins where the last ended."""
+    """Return sum_k |C A^k B| over k < length, added in blocks each of which begins where the last one ended."""
     xp, block = sys.xp, length
     while block > SHORTEST and block * len(sys) * sys.ninputs * sys.noutputs > BLOCK:
         block //= 2
@@ -164,7 +187,7 @@ def _sums(sys: LTI, length: int) -> Gains:
 
 
 def _power(sys: LTI, k: int) -> Array:
-    """A^k for a power of 2, or its diagonal as a row."""
+    """Return A^k for k a power of 2; for a diagonal system the diagonal of A^k as a row."""
     if not isinstance(sys, StateSpace):
         return sys.xp.exp(k * sys.log_poles)[..., None, :]
     power = sys.A
@@ -174,11 +197,12 @@ def _power(sys: LTI, k: int) -> Array:
 
 
 def _times(x: Array, y: Array) -> Array:
+    """Return x y, both complex if one is."""
     return x * y if is_complex(x) == is_complex(y) else to_complex(x) * to_complex(y)
 
 
 def _tail(sys: LTI, length: int) -> Gains:
-    """A bound of the sum of |C A^k B| over k >= length."""
+    """Bound the sum of |C A^k B| over k >= length."""
     xp = sys.xp
     if isinstance(sys, StateSpace):
         half, one = _power(sys, length // 2), eye(sys.nstates, like=sys.A) + 0 * sys.A
@@ -192,7 +216,7 @@ def _tail(sys: LTI, length: int) -> Gains:
 
 
 def _rounding(sys: DiagonalSSM | RealDiagonalSSM) -> Gains:
-    """Bound of the rounding in all C A^k B together: each exponent k mu and each sum of n terms is rounded.
+    """Bound the rounding in all C A^k B together: each exponent k mu and each sum of n terms is rounded.
 
     sum_k |l|^k = 1 / (1 - |l|) and sum_k k |l|^k = |l| / (1 - |l|)^2.
     """

@@ -21,28 +21,62 @@ from ssm_analysis.xp import Array
 
 
 def h2_norm_squared(sys: LTI) -> Float[Array, "*batch"]:
-    """||G||_2^2 = sum_k ||K[k]||_F^2: the variance of the output for white input. Smooth where the norm, its root, is 0 and is not.
+    """Return the squared H2 norm sum_k ||K[k]||_F^2, the variance of the output for white input.
 
-    Infinite, without a useful gradient, for an unstable system.
+    It is smooth where the norm, its root, is 0. For an unstable system it is infinite, without a useful gradient.
+
+    Parameters
+    ----------
+    sys
+        A time-invariant system.
+
+    Returns
+    -------
+    Array
+        The squared norm of each system, in squared units of output per input.
 
     Raises
     ------
     TypeError
         If ``sys`` is not a time-invariant system.
+
+    References
+    ----------
+    Antoulas, Approximation of Large-Scale Dynamical Systems, SIAM (2005), section 5.5 (the H2 norm by Gramians).
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.norms.losses import h2_norm_squared
+    >>> one = np.ones((1, 1))
+    >>> float(h2_norm_squared(DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)).round(6))
+    1.333333
     """
     return kernel_energy(sys)
 
 
 def hankel_nuclear_norm(sys: LTI) -> Float[Array, "*batch"]:
-    """sigma_1 + ... + sigma_n: small where few states carry the map, so that training with it prepares a reduction.
+    """Return the sum of the Hankel singular values, small where few states carry the map: training with it prepares a reduction.
 
-    Twice this sum, without the values that are kept, bounds the error of balanced truncation. That of a `RealDiagonalSSM` is
-    that of its ``expand()``.
+    Twice this sum, without the values that are kept, bounds the error of balanced truncation.
+
+    Parameters
+    ----------
+    sys
+        A stable time-invariant system. For a `RealDiagonalSSM` the answer is that of its ``expand()``.
+
+    Returns
+    -------
+    Array
+        The sum for each system, in units of output per input.
 
     Raises
     ------
     ValueError
         If a system is not stable: its Hankel singular values do not exist.
+
+    References
+    ----------
+    Forgione, Mejari, Piga, arXiv 2403.14833; Schwerdtner, Berman, Peherstorfer, arXiv 2510.22951.
 
     Examples
     --------
@@ -56,9 +90,21 @@ def hankel_nuclear_norm(sys: LTI) -> Float[Array, "*batch"]:
 
 
 def modal_l1(sys: System) -> Float[Array, "*batch"]:
-    """|lambda_1| + ... + |lambda_n|: pushes modes to 0, where they can be left out.
+    """Return |lambda_1| + ... + |lambda_n|, a penalty that pushes modes to 0, where they can be left out.
 
-    Each stored mode of a `RealDiagonalSSM` counts once. Time-varying systems have one sum for each moment.
+    Parameters
+    ----------
+    sys
+        Any system. Each stored mode of a `RealDiagonalSSM` counts once.
+
+    Returns
+    -------
+    Array
+        The sum for each system, dimensionless; time-varying systems have one sum for each moment.
+
+    References
+    ----------
+    Forgione, Mejari, Piga, arXiv 2403.14833 (modal l1).
 
     Examples
     --------
@@ -72,9 +118,19 @@ def modal_l1(sys: System) -> Float[Array, "*batch"]:
 
 
 def margin_penalty(sys: System, *, margin: float) -> Float[Array, "*batch"]:
-    """sum_i max(0, margin - (1 - |lambda_i|))^2: 0 while every mode keeps that distance from the circle.
+    """Return sum_i max(0, margin - (1 - |lambda_i|))^2, which is 0 while every mode keeps that distance from the unit circle.
 
-    Each stored mode of a `RealDiagonalSSM` counts once. Time-varying systems have one sum for each moment.
+    Parameters
+    ----------
+    sys
+        Any system. Each stored mode of a `RealDiagonalSSM` counts once.
+    margin
+        The wanted distance from the unit circle, between 0 and 1, both excluded.
+
+    Returns
+    -------
+    Array
+        The penalty for each system, dimensionless; time-varying systems have one for each moment.
 
     Raises
     ------

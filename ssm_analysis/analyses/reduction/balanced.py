@@ -8,7 +8,7 @@ onto the first r states is (square-root method)
 and both methods keep  ||G - G_r||_inf <= 2 sum_{i > r} sigma_i  and stability.
 
 *Truncation* sets the other states to 0: (T^+ A T, T^+ B, C T, D); D, the response at once, stays.
-*Singular perturbation* (residualisation) lets them follow at once, z = 1, and so keeps the gain at frequency 0. With
+*Singular perturbation* (residualization) lets them follow at once, z = 1, and so keeps the gain at frequency 0. With
 R = (1 - A)^{-1} the states x in equilibrium satisfy (1 - A) x = B u + T w and T^+ x = x_r for some w, whence
 
     K = T^+ R T,   A_r = 1 - K^{-1},   B_r = K^{-1} T^+ R B,   C_r = C R T K^{-1},   D_r = D + C R B - C R T K^{-1} T^+ R B:
@@ -65,20 +65,20 @@ Projection = Callable[[StateSpace, Array, Array], StateSpace]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reduction:
-    """A smaller system and how good it is.
+    """A smaller system and how close it is to the given one.
 
     Parameters
     ----------
     system
         The reduced system, real where the given one was.
     hsv
-        All Hankel singular values of the stable part of the given system, decreasing, accurate to 1e-16 of the largest;
-        `hsv` has small ones to their own size.
+        All Hankel singular values of the stable part of the given system, decreasing, in units of output per input, accurate to
+        1e-16 of the largest; the function `hsv` has small ones to their own size.
     error_bound
-        2 sum of the ``hsv`` left out, an upper bound of ||G - G_r||_inf up to rounding: a pole stored to 1e-16 changes G by
-        1e-16 / (1 - |lambda|) of its size.
+        Twice the sum of the ``hsv`` left out, in units of output per input: an upper bound of
+        ||G - G_r||_inf up to rounding (a pole stored to 1e-16 changes G by 1e-16 / (1 - |lambda|) of its size).
     condition
-        ||T|| ||T^+|| of the balancing projection, dimensionless: by so much rounding errors of the state may be amplified.
+        ||T|| ||T^+|| of the balancing projection, dimensionless: the factor by which rounding errors of the state may be amplified.
     """
 
     system: StateSpace
@@ -88,7 +88,9 @@ class Reduction:
 
 
 def balanced_truncation(sys: LTI, *, order: int | None = None, tol: float | None = None) -> Reduction:
-    r"""(T^+ A T, T^+ B, C T, D): keep the states with the largest Hankel singular values, with ||G - G_r||_inf <= 2 sum of the others.
+    r"""Keep the states with the largest Hankel singular values, with ||G - G_r||_inf <= 2 sum of the others.
+
+    The reduced system is (T^+ A T, T^+ B, C T, D), with the balancing projection T of this module.
 
     Same as pyMOR's ``BTReductor`` and SLICOT's ``ab09ad`` for discrete time, for a batch, complex and real.
     (``control.balanced_reduction`` treats discrete systems as continuous.)
@@ -98,20 +100,28 @@ def balanced_truncation(sys: LTI, *, order: int | None = None, tol: float | None
     sys
         A time-invariant system. Modes with |lambda| >= 1 of a diagonal system are kept as they are, the stable rest is reduced.
     order
-        States of the reduced system; at most as many as there are Hankel singular values above rounding. In a batch, systems
-        with fewer of those get states that are connected to nothing.
+        The number of states of the reduced system; at most as many as there are Hankel singular values above rounding. In a
+        batch, systems with fewer of those get states that are connected to nothing.
     tol
-        Instead of ``order``: the smallest order, at least 1 and the same for the whole batch, with ``error_bound`` <= tol. Absolute,
-        in the units of G.
+        Instead of ``order``: the largest ``error_bound`` that is allowed, absolute, in units of output per input. The smallest
+        order that keeps it, at least 1 and the same for the whole batch, is taken.
+
+    Returns
+    -------
+    Reduction
+        The reduced system, the Hankel singular values and the bound of the error.
 
     Raises
     ------
     ValueError
         If not exactly one of ``order`` and ``tol`` is given, one is out of range, or a `StateSpace` is not stable.
 
+    References
+    ----------
+    Moore, IEEE Trans. Autom. Control 26 (1981) 17-32; Tombs, Postlethwaite, Int. J. Control 46 (1987) 1319-1330.
+
     Examples
     --------
-    >>> from ssm_analysis.analyses.reduction.balanced import balanced_truncation
     >>> modes = dict(log_poles=np.log([0.9, 0.5, 0.1]), B=np.asarray([[1.0], [1e-3], [1e-3]]), C=np.ones((1, 3)), D=np.zeros((1, 1)))
     >>> reduced = balanced_truncation(DiagonalSSM(**modes), tol=1e-2)
     >>> reduced.system.nstates, bool(reduced.error_bound < 1e-2)
@@ -121,36 +131,73 @@ def balanced_truncation(sys: LTI, *, order: int | None = None, tol: float | None
 
 
 def singular_perturbation(sys: LTI, *, order: int | None = None, tol: float | None = None) -> Reduction:
-    r"""Balanced residualisation: G_r(1) = G(1), and ||G - G_r||_inf <= 2 sum of the Hankel singular values left out.
+    r"""Keep the states with the largest Hankel singular values and let the others follow at once, so that G_r(1) = G(1).
+
+    ||G - G_r||_inf is at most twice the sum of the Hankel singular values left out. Also called balanced residualization.
 
     Same as SLICOT's ``ab09bd`` for discrete time, for a batch, complex and real. Better than `balanced_truncation` at low
     frequencies, worse at high ones; its Hankel singular values are the first ones of the given system exactly.
 
     Parameters
     ----------
-    sys, order, tol
-        As in `balanced_truncation`.
+    sys
+        A time-invariant system. Modes with |lambda| >= 1 of a diagonal system are kept as they are, the stable rest is reduced.
+    order
+        The number of states of the reduced system, as in `balanced_truncation`.
+    tol
+        Instead of ``order``: the largest ``error_bound`` that is allowed, as in `balanced_truncation`.
+
+    Returns
+    -------
+    Reduction
+        The reduced system, the Hankel singular values and the bound of the error.
 
     Raises
     ------
     ValueError
-        As `balanced_truncation`.
+        If not exactly one of ``order`` and ``tol`` is given, one is out of range, or a `StateSpace` is not stable.
+
+    References
+    ----------
+    Liu, Anderson, Int. J. Control 50 (1989) 1379-1405.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.reduction import singular_perturbation
+    >>> modes = dict(log_poles=np.log([0.9, 0.5, 0.1]), B=np.asarray([[1.0], [1e-3], [1e-3]]), C=np.ones((1, 3)), D=np.zeros((1, 1)))
+    >>> sys = DiagonalSSM(**modes)
+    >>> bool(np.isclose(singular_perturbation(sys, order=1).system(1.0), sys(1.0)))
+    True
     """
-    return _reduced(sys, order, tol, _residualised, "singular_perturbation")
+    return _reduced(sys, order, tol, _residualized, "singular_perturbation")
 
 
 def reduction_error(full: LTI, reduced: LTI) -> Float[Array, "*batch"]:
-    """||G - G_r||_inf, measured on the difference system; infinite where one of them is not stable.
+    """Return ||G - G_r||_inf, measured on the difference system; infinite where one of them is not stable.
 
     Parameters
     ----------
     full, reduced
-        Systems of the same library, batch shape, dt, inputs and outputs.
+        Two time-invariant systems of the same array library, batch shape, dt, number of inputs and number of outputs.
+
+    Returns
+    -------
+    Array
+        The H-infinity norm of the difference for each system of the batch, in units of output per input.
 
     Raises
     ------
     ValueError
-        If those differ.
+        If the batch shape, dt, or the number of inputs or outputs differ.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from ssm_analysis.analyses.reduction import reduction_error
+    >>> one = np.ones((1, 1))
+    >>> half = DiagonalSSM(log_poles=np.log([0.5]), B=one, C=one, D=0 * one)
+    >>> float(reduction_error(half, replace(half, C=0 * one)).round(6))
+    2.0
     """
     check_system(full, KINDS, "reduction_error")
     check_system(reduced, KINDS, "reduction_error")
@@ -166,7 +213,7 @@ def reduction_error(full: LTI, reduced: LTI) -> Float[Array, "*batch"]:
 
 
 def take_modes(sys: Modal, index: Int[Array, "*batch k"]) -> Modal:
-    """The diagonal system with some of the modes only, for each of a batch its own."""
+    """Return the diagonal system with some of its modes only, those of ``index``, which may differ from system to system."""
     xp = sys.xp
     return replace(
         sys,
@@ -176,8 +223,8 @@ def take_modes(sys: Modal, index: Int[Array, "*batch k"]) -> Modal:
     )
 
 
-def whole_number(order: object) -> int:
-    """``order`` as an int, or a TypeError that says what is wanted."""
+def integer_order(order: object) -> int:
+    """Return ``order`` as an int, or raise a TypeError that says what is wanted."""
     try:
         return operator.index(order)  # type: ignore[arg-type]
     except TypeError as error:
@@ -193,7 +240,7 @@ def _reduced(sys: LTI, order: int | None, tol: float | None, project: Projection
     right, left = _factors(stable)
     U, s, Vh = xp.linalg.svd(matmul(adjoint(left), right), full_matrices=False)
     kept = 0 if outer is None else outer.to_dense().nstates
-    r = _chosen(to_numpy(s), dense.nstates, None if order is None else whole_number(order) - kept, tol, kept)
+    r = _chosen(to_numpy(s), dense.nstates, None if order is None else integer_order(order) - kept, tol, kept)
     above = s > dense.nstates * EPS * s[..., :1]
     root = xp.where(above, 1 / xp.sqrt(xp.where(above, s, xp.ones_like(s))), xp.zeros_like(s))[..., :r]
     T = matmul(right, adjoint(Vh[..., :r, :])) * root[..., None, :]
@@ -212,7 +259,7 @@ def _truncated(sys: StateSpace, T: Array, T_plus: Array) -> StateSpace:
     return replace(sys, A=matmul(T_plus, matmul(sys.A, T)), B=matmul(T_plus, sys.B), C=matmul(sys.C, T))
 
 
-def _residualised(sys: StateSpace, T: Array, T_plus: Array) -> StateSpace:
+def _residualized(sys: StateSpace, T: Array, T_plus: Array) -> StateSpace:
     xp, n, r = sys.xp, sys.nstates, T.shape[-1]
     both = xp.concat(_one_kind(T, sys.B), axis=-1)
     both = xp.linalg.solve(eye(n, like=sys.A) - sys.A, both)
@@ -226,7 +273,7 @@ def _residualised(sys: StateSpace, T: Array, T_plus: Array) -> StateSpace:
 
 
 def _split(sys: LTI, caller: str) -> tuple[LTI, LTI | None]:
-    """The stable part, with D, and the modes with |lambda| >= 1 if there are any."""
+    """Return the stable part of the system, with D, and its modes with |lambda| >= 1 if there are any."""
     if isinstance(sys, StateSpace):
         if bool(sys.xp.any(unstable(sys))):
             raise ValueError(
@@ -249,7 +296,7 @@ def _split(sys: LTI, caller: str) -> tuple[LTI, LTI | None]:
 
 
 def _factors(sys: LTI) -> tuple[Array, Array]:
-    """L_P and L_Q in the coordinates of ``sys.to_dense()``, real where that is, n columns at most."""
+    """Return L_P and L_Q in the coordinates of ``sys.to_dense()``, real where that is, n columns at most."""
     if isinstance(sys, StateSpace):
         return gramian_factors(sys)
     if isinstance(sys, RealDiagonalSSM):
@@ -259,7 +306,10 @@ def _factors(sys: LTI) -> tuple[Array, Array]:
 
 
 def _real_factors(sys: RealDiagonalSSM) -> tuple[Float[Array, "*batch n k"], Float[Array, "*batch n k"]]:
-    """Of T P T* and T^{-*} Q T^{-1} for the change T from ``expand()`` to ``to_dense()``; T^{-*} is 2 T on a pair, T on a single mode."""
+    """Return real factors of T P T* and T^{-*} Q T^{-1} for the change of coordinates T from ``expand()`` to ``to_dense()``.
+
+    T^{-*} is 2 T on a pair and T on a single mode.
+    """
     xp, whole, sizes = sys.xp, sys.expand(), states_per_mode(sys)
     weight = xp.asarray(np.repeat(sizes, sizes)[:, None].astype(np.float64), device=device(sys.B))
     gramians = controllability_gramian(whole), observability_gramian(whole)
@@ -271,7 +321,7 @@ def _real_factors(sys: RealDiagonalSSM) -> tuple[Float[Array, "*batch n k"], Flo
 
 
 def _real_factor(L: Inexact[Array, "*batch n k"]) -> Float[Array, "*batch n n"]:
-    """A real factor of a real L L* = Re L Re L^T + Im L Im L^T."""
+    """Return a real factor of L L* where that is real, Re L Re L^T + Im L Im L^T."""
     if not is_complex(L):
         return L
     xp = array_namespace(L)
@@ -279,7 +329,7 @@ def _real_factor(L: Inexact[Array, "*batch n k"]) -> Float[Array, "*batch n n"]:
 
 
 def _cholesky(P: Inexact[Array, "*batch n n"]) -> tuple[Inexact[Array, "*batch n n"], bool]:
-    """L with L L* = P by way of the unit-diagonal P, and whether that is well conditioned throughout the batch."""
+    """Return L with L L* = P, found by way of the unit-diagonal P, and whether that is well conditioned throughout the batch."""
     xp = array_namespace(P)
     size = xp.sqrt(xp.abs(real(xp.linalg.diagonal(P))))
     if bool(xp.any(size == 0)):
@@ -292,7 +342,7 @@ def _cholesky(P: Inexact[Array, "*batch n n"]) -> tuple[Inexact[Array, "*batch n
 
 
 def _chosen(s: Float[np.ndarray, "*batch k"], n: int, order: int | None, tol: float | None, kept: int) -> int:
-    """How many states of the stable part to keep; one order for the whole batch."""
+    """Return how many states of the stable part to keep; one order for the whole batch."""
     s = np.reshape(s, (-1, s.shape[-1]))
     rank = max(1, int(np.max(np.sum(s > n * EPS * s[:, :1], axis=-1))))
     outer = f"{kept} with |lambda| >= 1 that are kept and " if kept else ""
@@ -314,7 +364,7 @@ def _chosen(s: Float[np.ndarray, "*batch k"], n: int, order: int | None, tol: fl
 
 
 def _parallel(first: StateSpace, second: StateSpace) -> StateSpace:
-    """G_1 + G_2."""
+    """Return the parallel connection G_1 + G_2 of systems with a full A."""
     A, B, C, D = (_one_kind(getattr(first, name), getattr(second, name)) for name in first.AXES)
     xp, n = first.xp, first.nstates
     right, below = (xp.zeros_like(M) for M in (A[0][..., :, :1], A[0][..., :1, :]))
@@ -324,12 +374,12 @@ def _parallel(first: StateSpace, second: StateSpace) -> StateSpace:
 
 
 def _modes_of_both(first: Modal, second: Modal) -> Modal:
-    """G_1 + G_2 of diagonal systems."""
+    """Return the parallel connection G_1 + G_2 of diagonal systems."""
     mu, B, C, D = (_one_kind(getattr(first, name), getattr(second, name)) for name in first.AXES)
     xp = first.xp
     return replace(first, log_poles=xp.concat(mu, axis=-1), B=xp.concat(B, axis=-2), C=xp.concat(C, axis=-1), D=D[0] + D[1])
 
 
 def _one_kind(first: Array, second: Array) -> list[Array]:
-    """Both complex if one is: concat does not mix them."""
+    """Return both arrays, as complex ones if one of them is: concat does not mix them."""
     return [to_complex(first), to_complex(second)] if is_complex(first) != is_complex(second) else [first, second]

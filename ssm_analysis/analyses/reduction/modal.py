@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from ssm_analysis.analyses.reduction.balanced import take_modes, whole_number
+from ssm_analysis.analyses.reduction.balanced import integer_order, take_modes
 from ssm_analysis.analyses.spectrum.diagonalization import diagonalized
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_library, check_system, in_double
@@ -33,7 +33,7 @@ KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModalReduction:
-    """A system with fewer modes and how good it is.
+    """A system with fewer modes and how close it is to the given one.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class ModalReduction:
     kept
         Their indices in the given system, or in its diagonal form where it was a `StateSpace`.
     scores
-        By which all modes were ranked, in the order of the given system.
+        The numbers by which all modes were ranked, in the order of the given system; by default `modal_gains`.
     error_bound
-        An upper bound of ||G - G_r||_inf: the sum of the norms of what was left out of each mode.
+        An upper bound of ||G - G_r||_inf, in units of output per input: the sum of the norms of what was left out of each mode.
     condition
-        Of the eigenvectors; 1 where the system was diagonal.
+        The condition number of the eigenvectors, dimensionless; 1 where the system was diagonal.
     """
 
     system: DiagonalSSM | RealDiagonalSSM
@@ -57,13 +57,27 @@ class ModalReduction:
 
 
 def modal_gains(sys: DiagonalSSM | RealDiagonalSSM) -> Float[Array, "*batch n"]:
-    """||c_i||_2 ||b_i||_2 / (1 - |lambda_i|): the H-infinity norm of each mode alone; infinite where |lambda| >= 1.
+    """Return the H-infinity norm of each mode alone, ||c_i||_2 ||b_i||_2 / (1 - |lambda_i|); infinite where |lambda| >= 1.
 
-    The square root of the LAST score. A mode of a `RealDiagonalSSM` stands for its pair, of which this is a bound.
+    It is the square root of the LAST score.
+
+    Parameters
+    ----------
+    sys
+        A diagonal system. A mode of a `RealDiagonalSSM` stands for its pair, of which the gain is a bound.
+
+    Returns
+    -------
+    Array
+        One gain for each mode, in units of output per input.
+
+    References
+    ----------
+    Gwak, Moon, Ko, Park, arXiv 2411.02824 (the LAST score).
 
     Examples
     --------
-    >>> from ssm_analysis.analyses.reduction.modal import modal_gains
+    >>> from ssm_analysis.analyses.reduction import modal_gains
     >>> modal_gains(DiagonalSSM(log_poles=np.log([0.9, 0.5]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=np.zeros((1, 1)))).round(6)
     array([10.,  2.])
     """
@@ -85,44 +99,83 @@ def modal_truncation(sys: LTI, *, order: int, scores: Float[Array, "*batch n"] |
         A time-invariant system; a `StateSpace` is diagonalized first. The modes of a `DiagonalSSM` stand alone, also where
         two of them are conjugates: hand over a system with a real kernel as a `RealDiagonalSSM`.
     order
-        States of the reduced system at most. A mode of a `RealDiagonalSSM` counts as the two states of its pair, or as one where
-        it is real; the leading modes are kept as long as they fit, in every system of the batch.
+        The largest number of states of the reduced system. A mode of a `RealDiagonalSSM` counts as the two states of its
+        pair, or as one where it is real; the leading modes are kept as long as they fit, in every system of the batch.
     scores
-        Another ranking, largest first, for a system that is diagonal already.
+        Numbers by which the modes are ranked instead of their gains, the largest first, for a system that is diagonal already.
+
+    Returns
+    -------
+    ModalReduction
+        The reduced system, which modes it keeps, and the bound of the error.
 
     Raises
     ------
     ValueError
         If ``order`` is out of range or leaves out a mode with |lambda| >= 1, ``scores`` does not fit, or a `StateSpace` has no
         diagonal form.
+
+    References
+    ----------
+    Forgione, Mejari, Piga, arXiv 2403.14833 (modal truncation of LRUs); the bound is derived in this module.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.reduction import modal_truncation
+    >>> sys = DiagonalSSM(log_poles=np.log([0.9, 0.5]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=np.zeros((1, 1)))
+    >>> modal_truncation(sys, order=1).kept, modal_truncation(sys, order=1).error_bound.round(6)
+    (array([0]), np.float64(2.0))
     """
     return _reduced(sys, order, scores, "modal_truncation", static=False)
 
 
 def modal_singular_perturbation(sys: LTI, *, order: int, scores: Float[Array, "*batch n"] | None = None) -> ModalReduction:
-    r"""Keep the same modes and replace the others by their gain at frequency 0: D + sum c b / (1 - lambda), so G_r(1) = G(1).
+    r"""Keep the modes with the largest gains and replace the others by their gain at frequency 0, so that G_r(1) = G(1).
 
-    Right for modes that are fast, lambda ~ 0, where `modal_truncation` would lose their static part.
+    D becomes D + sum c b / (1 - lambda) over the other modes. This suits modes that are fast, lambda ~ 0, whose static part
+    `modal_truncation` would lose.
 
     Parameters
     ----------
-    sys, order, scores
-        As in `modal_truncation`.
+    sys
+        A time-invariant system; a `StateSpace` is diagonalized first.
+    order
+        The largest number of states of the reduced system, as in `modal_truncation`.
+    scores
+        Numbers by which the modes are ranked instead of their gains, as in `modal_truncation`.
+
+    Returns
+    -------
+    ModalReduction
+        The reduced system, which modes it keeps, and the bound of the error.
 
     Raises
     ------
     ValueError
-        As `modal_truncation`.
+        If ``order`` is out of range or leaves out a mode with |lambda| >= 1, ``scores`` does not fit, or a `StateSpace` has no
+        diagonal form.
+
+    References
+    ----------
+    Forgione, Mejari, Piga, arXiv 2403.14833 (modal singular perturbation of LRUs); the bound is derived in this module.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.reduction import modal_singular_perturbation
+    >>> sys = DiagonalSSM(log_poles=np.log([0.9, 0.5]), B=np.ones((2, 1)), C=np.ones((1, 2)), D=np.zeros((1, 1)))
+    >>> modal_singular_perturbation(sys, order=1).system.D.round(6)  # 1 / (1 - 0.5)
+    array([[2.]])
     """
     return _reduced(sys, order, scores, "modal_singular_perturbation", static=True)
 
 
 def _reduced(sys: LTI, order: int, scores: Array | None, caller: str, *, static: bool) -> ModalReduction:
+    """Reduce the system; ``static`` says whether the modes left out are replaced by their gain at frequency 0."""
     check_system(sys, KINDS, caller)
     modes, condition = _modes(sys, scores, caller)
     xp, gains = modes.xp, modal_gains(modes)
     scores = gains if scores is None else scores
-    kept, dropped = (xp.asarray(x, device=device(modes.B)) for x in _chosen(modes, to_numpy(scores), whole_number(order)))
+    kept, dropped = (xp.asarray(x, device=device(modes.B)) for x in _chosen(modes, to_numpy(scores), integer_order(order)))
     rest = xp.take_along_axis(gains, dropped, axis=-1)
     if bool(xp.any(rest == np.inf)):
         raise ValueError(f"order must leave room for every mode with |lambda| >= 1, got {order}; without one the error has no bound")
@@ -135,6 +188,7 @@ def _reduced(sys: LTI, order: int, scores: Array | None, caller: str, *, static:
 
 
 def _modes(sys: LTI, scores: Array | None, caller: str) -> tuple[DiagonalSSM | RealDiagonalSSM, Array]:
+    """Return the system in diagonal form, in 64 bits, and the condition of its eigenvectors, after checking ``scores``."""
     if isinstance(sys, StateSpace):
         if scores is not None:
             raise ValueError(f"scores rank the modes of a diagonal system; hand diagonalized(sys).system to {caller}, not a StateSpace")
@@ -150,9 +204,10 @@ def _modes(sys: LTI, scores: Array | None, caller: str) -> tuple[DiagonalSSM | R
 
 
 def _chosen(sys: DiagonalSSM | RealDiagonalSSM, scores: Float[np.ndarray, "*batch n"], order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the modes to keep and of the others. As many leading modes are kept as ``order`` states can hold in every system.
+    """Return the indices of the modes to keep and of the others.
 
-    A batch needs a second state for a mode that is real in some of its systems only, so single modes come first.
+    As many leading modes are kept as ``order`` states can hold in every system. A batch needs a second state for a
+    mode that is real in some of its systems only, so single modes come first.
     """
     sizes = states_per_mode(sys) if isinstance(sys, RealDiagonalSSM) else np.ones(sys.nstates, dtype=np.int64)
     ranking = np.argsort(-scores, axis=-1, stable=True)
@@ -167,12 +222,12 @@ def _chosen(sys: DiagonalSSM | RealDiagonalSSM, scores: Float[np.ndarray, "*batc
 
 
 def _residue_norms(sys: DiagonalSSM | RealDiagonalSSM) -> Float[Array, "*batch n"]:
-    """||c_i b_i||_2 = ||c_i|| ||b_i||."""
+    """Return ||c_i b_i||_2 = ||c_i|| ||b_i|| of each mode."""
     norm = sys.xp.linalg.vector_norm
     return norm(sys.C, axis=-2) * norm(sys.B, axis=-1)
 
 
 def _gain_at_zero(sys: DiagonalSSM | RealDiagonalSSM) -> Array:
-    """sum c b / (1 - lambda), its real part where that is what the system reads out."""
+    """Return sum c b / (1 - lambda), its real part where that is what the system reads out."""
     gain = matmul(sys.C / -expm1(sys.log_poles)[..., None, :], sys.B)
     return real(gain) if isinstance(sys, RealDiagonalSSM) else gain
