@@ -63,6 +63,7 @@ from .systems import DiagonalSSM as DiagonalSSM
 from .systems import RealDiagonalSSM as RealDiagonalSSM
 from .systems import StateSpace as StateSpace
 from .systems import discretization as discretization
+from .verification.checkpoints import Verification as Verification
 from .verification.verify import verify as verify
 
 __version__: str

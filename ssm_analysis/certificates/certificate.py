@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,8 @@ from ssm_analysis.systems import LTI
 from ssm_analysis.xp import double, to_numpy
 
 VERDICTS = ("proved", "refuted", "undecided", "invalid")
+INPUT_BOUND = "input bound"
+"""A need: a norm in front of the layer, or a bound of its input."""
 RIGORS = ("exact", "interval", "float with counted rounding", "none")
 """Sign tests and rational numbers; balls of python-flint; double precision with a bound of all its rounding; nothing was computed."""
 
@@ -62,6 +64,8 @@ class Certificate:
         What the verdict takes for granted.
     reason
         What stands in the way of a decision, and what would help; empty for decided properties.
+    needs
+        What would help to decide, for programs: ``INPUT_BOUND``.
     rigor
         Of the arithmetic, one of ``RIGORS``.
     witness
@@ -82,6 +86,7 @@ class Certificate:
     assumptions: tuple[str, ...] = ()
     reason: str = ""
     rigor: str = "none"
+    needs: frozenset[str] = frozenset()
     witness: Witness | None = None
     per_channel: Mapping[str, np.ndarray] = field(default_factory=dict)
     cost_s: float = 0.0
@@ -96,16 +101,31 @@ class Certificate:
         for name in ("quantities", "per_channel"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
+    @property
+    def numbers(self) -> str:
+        """The first of the quantities in words; empty where there is none."""
+        return next((sentence(name, value) for name, value in self.quantities.items()), "")
+
+    @property
+    def headline(self) -> str:
+        """One line: the verdict, the property and its first number."""
+        return ": ".join(part for part in (f"{self.verdict} {self.property}", self.numbers) if part)
+
+    @property
+    def explanation(self) -> str:
+        """What refutes, or why nothing is decided; empty for a proof."""
+        return self.witness.describe() if self.witness is not None else self.reason
+
     def __str__(self) -> str:
-        first = f"{self.verdict} {self.property}"
-        if self.quantities:
-            name, value = next(iter(self.quantities.items()))
-            first += f": {sentence(name, value)}"
-        rest = self.witness.describe() if self.witness is not None else self.reason
-        return "\n".join(line for line in (first, rest) if line)
+        return "\n".join(line for line in (self.headline, self.explanation) if line)
 
     def __repr__(self) -> str:
-        return f"<Certificate {self.subject!r}: {str(self).splitlines()[0]}>"
+        return f"<Certificate {self.subject!r}: {self.headline}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A certificate travels to other processes; the views that keep its mappings from being changed do not."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return _certificate_of, (values | {"quantities": dict(self.quantities), "per_channel": dict(self.per_channel)},)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts, lists and dictionaries; infinities as texts, as JSON has none."""
@@ -116,6 +136,7 @@ class Certificate:
             "theorem": self.theorem,
             "rigor": self.rigor,
             "reason": self.reason,
+            "needs": sorted(self.needs),
             "quantities": {k: {"lower": _plain(q.lower), "upper": _plain(q.upper), "unit": q.unit} for k, q in self.quantities.items()},
             "assumptions": list(self.assumptions),
             "witness": None if self.witness is None else self.witness.to_dict(),
@@ -130,7 +151,7 @@ class Certificate:
 
     def explain(self) -> str:
         """A page of text: the verdict, the theorem and what it does not say, the numbers, the assumptions, the witness."""
-        lines = [str(self).splitlines()[0], f"of {self.subject}", ""]
+        lines = [self.headline, f"of {self.subject}", ""]
         if self.theorem:
             theorem = THEOREMS[self.theorem]
             lines += [f"Theorem {theorem.key}. {theorem.statement}", f"Hypotheses: {theorem.hypotheses}", f"Proof: {theorem.proof}"]
@@ -148,6 +169,10 @@ class Certificate:
             lines += ["", f"Witness: {self.witness.describe()}", "witness.replay() runs it again in another implementation."]
         lines += ["", f"Arithmetic: {self.rigor}. Cost: {self.cost_s:.3g} s. Parameters: sha256 {self.sha256}"]
         return "\n".join(lines)
+
+
+def _certificate_of(values: dict[str, Any]) -> Certificate:
+    return Certificate(**values)
 
 
 def sentence(name: str, value: Quantity) -> str:

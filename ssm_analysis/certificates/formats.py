@@ -45,6 +45,24 @@ FORMATS = {
 """IEEE 754 binary32 and binary16, and bfloat16 (8 bits of precision). Poles of the last two are computed in 32 bits and rounded."""
 
 
+ALIASES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+"""numpy's names of the formats."""
+
+
+def format_name(dtype: str) -> str:
+    """Return the key in ``FORMATS`` of a type by its short name or by numpy's.
+
+    Raises
+    ------
+    ValueError
+        If there is no such format.
+    """
+    name = ALIASES.get(dtype, dtype)
+    if name not in FORMATS:
+        raise ValueError(f"dtypes must be a sequence of {', '.join(FORMATS)}, or of numpy's names {', '.join(ALIASES)}; got {dtype!r}")
+    return name
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RoundedPole(Witness):
     """A pole that lies on or outside the circle once it is rounded."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ssm_analysis.certificates.certificate import Certificate, Quantity
 from ssm_analysis.certificates.dense import UNIT, Circle, circle
-from ssm_analysis.certificates.question import Question, counted_text, first_index, magnitude
+from ssm_analysis.certificates.question import Inquiry, counted_text, first_index, magnitude
 from ssm_analysis.certificates.rounding import Numbers, above, row_norms
 from ssm_analysis.certificates.subject import is_layer
 from ssm_analysis.certificates.witness import Eigenvalue, Stretch, rounded_type
@@ -17,24 +17,24 @@ from ssm_analysis.xp import double, to_numpy
 OF_SYSTEM = "A, B, C and D are those of the exported system, in 64 bits"
 
 
-def full_answers(question: Question, sys: StateSpace) -> Iterator[Certificate]:
+def full_answers(inquiry: Inquiry, sys: StateSpace) -> Iterator[Certificate]:
     """All properties of a batch of full systems but the two gains."""
     sys = sys.map(lambda x: to_numpy(double(x)))
     entries = list(np.ndindex(sys.batch_shape))
-    found = [circle(sys.A[i], effort=question.effort) for i in entries]
+    found = [circle(sys.A[i], effort=inquiry.effort) for i in entries]
     witnesses = {i: Eigenvalue(A=sys.A[i], value=f.value, margin=f.radius[0] - 1, index=i) for i, f in zip(entries, found, strict=True)}
-    yield from stability_answers(question, found, witnesses, entries, assumed=question.assumed)
-    yield _non_expansive(question, sys, entries)
-    yield from bound_answers(question, sys, found)
-    for dtype in question.dtypes:
-        yield _rounded_entries(question, sys, entries, dtype)
-        yield question.undecided(
+    yield from stability_answers(inquiry, found, witnesses, entries, assumed=inquiry.assumed)
+    yield _non_expansive(inquiry, sys, entries)
+    yield from bound_answers(inquiry, sys, found)
+    for dtype in inquiry.dtypes:
+        yield _rounded_entries(inquiry, sys, entries, dtype)
+        yield inquiry.undecided(
             f"no_overflow:{dtype}", "rounding a full matrix-vector product at every step is not covered by a theorem here"
         )
 
 
 def stability_answers(
-    question: Question, found: Sequence[Circle], witnesses: dict, entries: list[tuple[int, ...]], *, assumed: tuple[str, ...]
+    inquiry: Inquiry, found: Sequence[Circle], witnesses: dict, entries: list[tuple[int, ...]], *, assumed: tuple[str, ...]
 ) -> Iterator[Certificate]:
     """Yield the two certificates of stability from where the eigenvalues of each entry of the batch lie."""
     verdicts = [f.verdict for f in found]
@@ -52,17 +52,17 @@ def stability_answers(
     for name in ("asymptotic_stability", "uniform_exponential_stability"):
         if verdicts[worst] == "refuted":
             witness = witnesses[entries[worst]]
-            if is_layer(question.subject) and not witness.replay().violated:
+            if is_layer(inquiry.subject) and not witness.replay().violated:
                 reason = (
                     "an enclosed eigenvalue of the stored matrix is outside the circle, but that of the exported matrix in 64 bits is not"
                 )
-                yield question.undecided(name, reason, **known)
+                yield inquiry.undecided(name, reason, **known)
             else:
-                yield question.answer(name, "refuted", witness=witness, **known)
+                yield inquiry.answer(name, "refuted", witness=witness, **known)
         elif verdicts[worst] == "proved":
-            yield question.answer(name, "proved", **known)
+            yield inquiry.answer(name, "proved", **known)
         else:
-            yield question.undecided(name, found[worst].reason, **known)
+            yield inquiry.undecided(name, found[worst].reason, **known)
 
 
 def _decay(low: float, high: float) -> Quantity:
@@ -77,9 +77,9 @@ def _decay(low: float, high: float) -> Quantity:
     return Quantity(lower=rate(high, 2.0**-40), upper=rate(low, -(2.0**-40)), unit="per token")
 
 
-def _non_expansive(question: Question, sys: StateSpace, entries: list[tuple[int, ...]]) -> Certificate:
+def _non_expansive(inquiry: Inquiry, sys: StateSpace, entries: list[tuple[int, ...]]) -> Certificate:
     """||A||_2 <= 1: by Cholesky, or a singular vector that A makes longer in rational numbers."""
-    known = {"theorem": "norm", "rigor": "float with counted rounding", "assumptions": question.assumed}
+    known = {"theorem": "norm", "rigor": "float with counted rounding", "assumptions": inquiry.assumed}
     undecided, largest = [], 0.0
     for i in entries:
         norm, x = spectral_norm(sys.A[i])
@@ -88,12 +88,12 @@ def _non_expansive(question: Question, sys: StateSpace, entries: list[tuple[int,
             continue
         witness = Stretch(A=sys.A[i], x=x, index=i)
         if witness.replay().violated:
-            return question.answer("non_expansive", "refuted", witness=witness, theorem="norm", rigor="exact", assumptions=question.assumed)
+            return inquiry.answer("non_expansive", "refuted", witness=witness, theorem="norm", rigor="exact", assumptions=inquiry.assumed)
         undecided.append(i)
     quantities = {"||A||": magnitude(largest, unit="(2-norm)")}
     if not undecided:
-        return question.answer("non_expansive", "proved", quantities=quantities, **known)
-    return question.undecided(
+        return inquiry.answer("non_expansive", "proved", quantities=quantities, **known)
+    return inquiry.undecided(
         "non_expansive", f"||A|| cannot be told from 1 in {len(undecided)} of {len(entries)} systems", quantities=quantities
     )
 
@@ -114,32 +114,32 @@ def spectral_norm(A: np.ndarray) -> tuple[float, np.ndarray]:
     return float(above(np.asarray(np.linalg.norm(A)), 2 * n * n)), x
 
 
-def bound_answers(question: Question, sys: StateSpace, found: Sequence[Circle]) -> Iterator[Certificate]:
+def bound_answers(inquiry: Inquiry, sys: StateSpace, found: Sequence[Circle]) -> Iterator[Certificate]:
     """||x|| <= K sup ||B u|| / (1 - radius) as ||A^k|| <= K radius^k."""
     if any(f.verdict != "proved" for f in found):
         for name in ("bounded_state", "bounded_output"):
-            yield question.undecided(name, "the system is not proved stable")
+            yield inquiry.undecided(name, "the system is not proved stable")
         return
     radius, overshoot = (np.reshape([g(f) for f in found], sys.batch_shape) for g in (lambda f: f.radius[1], lambda f: f.overshoot))
-    drive, unit = _drive(question, sys.B)
+    drive, unit = _drive(inquiry, sys.B)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         state = np.where(drive == 0, 0.0, above(overshoot * drive / (1 - radius), 8))
     state = np.where(np.isfinite(state), state, math.inf)
-    through = _drive(question, sys.D)[0]
+    through = _drive(inquiry, sys.D)[0]
     with np.errstate(invalid="ignore"):
         output = above(np.max(row_norms(np.abs(sys.C)), axis=-1) * state + through, 8)
-    known = {"theorem": "BIBO", "rigor": "float with counted rounding", "assumptions": (*question.assumed, OF_SYSTEM)}
+    known = {"theorem": "BIBO", "rigor": "float with counted rounding", "assumptions": (*inquiry.assumed, OF_SYSTEM)}
     for name, bound, what in (("bounded_state", state, "||x||"), ("bounded_output", output, "|y|")):
         quantities = {f"largest {what}": magnitude(np.max(bound), unit=unit)}
         if np.all(np.isfinite(bound)):
-            yield question.answer(name, "proved", quantities=quantities, per_channel={"upper": np.asarray(bound)}, **known)
+            yield inquiry.answer(name, "proved", quantities=quantities, per_channel={"upper": np.asarray(bound)}, **known)
         else:  # asymptotic stability alone: finite, by a constant that no proof here gives
-            yield question.answer(name, "proved", per_channel={"upper": np.asarray(bound)}, **known)
+            yield inquiry.answer(name, "proved", per_channel={"upper": np.asarray(bound)}, **known)
 
 
-def _drive(question: Question, B: np.ndarray) -> tuple[Numbers, str]:
+def _drive(inquiry: Inquiry, B: np.ndarray) -> tuple[Numbers, str]:
     """sup ||B u||_F, entry by entry of the batch."""
-    inputs, size = question.inputs, B.shape[-1] * B.shape[-2] + 16
+    inputs, size = inquiry.inputs, B.shape[-1] * B.shape[-2] + 16
     if inputs is None:
         return above(np.sqrt(np.sum(np.abs(B) ** 2, axis=(-2, -1))), size), "per unit of input (2-norm over the inputs, at every token)"
     if B.shape[-1] == 1 and inputs.weight.size != 1:  # one feature for each system of the batch
@@ -150,9 +150,9 @@ def _drive(question: Question, B: np.ndarray) -> tuple[Numbers, str]:
     return above(linear + shift, 2 * size), "in units of the state"
 
 
-def _rounded_entries(question: Question, sys: StateSpace, entries: list[tuple[int, ...]], dtype: str) -> Certificate:
+def _rounded_entries(inquiry: Inquiry, sys: StateSpace, entries: list[tuple[int, ...]], dtype: str) -> Certificate:
     name, kind = f"pole_inside:{dtype}", rounded_type(dtype)
-    assumed = (*question.assumed, f"every entry of A is rounded to {dtype}")
+    assumed = (*inquiry.assumed, f"every entry of A is rounded to {dtype}")
 
     def rounded(A: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -163,14 +163,14 @@ def _rounded_entries(question: Question, sys: StateSpace, entries: list[tuple[in
     for i in entries:
         A = rounded(sys.A[i])
         if not np.all(np.isfinite(A)):
-            return question.undecided(name, f"an entry of A overflows in {dtype}", assumptions=assumed)
-        found = circle(A, effort=question.effort)
+            return inquiry.undecided(name, f"an entry of A overflows in {dtype}", assumptions=assumed)
+        found = circle(A, effort=inquiry.effort)
         if found.verdict == "refuted":
             witness = Eigenvalue(A=A, value=found.value, margin=found.radius[0] - 1, index=i)
-            return question.answer(name, "refuted", theorem="rounded entries", rigor=found.rigor, witness=witness, assumptions=assumed)
+            return inquiry.answer(name, "refuted", theorem="rounded entries", rigor=found.rigor, witness=witness, assumptions=assumed)
         proved.append(found.verdict == "proved")
     if all(proved):
-        return question.answer(name, "proved", theorem="rounded entries", rigor="float with counted rounding", assumptions=assumed)
+        return inquiry.answer(name, "proved", theorem="rounded entries", rigor="float with counted rounding", assumptions=assumed)
     mask = np.array(proved)
     where = first_index(~mask)
-    return question.undecided(name, f"{counted_text(~mask, 'matrices')} as rounded are undecided, the first {where}", assumptions=assumed)
+    return inquiry.undecided(name, f"{counted_text(~mask, 'matrices')} as rounded are undecided, the first {where}", assumptions=assumed)

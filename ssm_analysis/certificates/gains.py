@@ -1,6 +1,5 @@
 """Two questions with a number: is the H-infinity norm, or the l1 norm, below it?"""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +9,7 @@ from ssm_analysis.analyses.norms.peak_search import peak_angle
 from ssm_analysis.analyses.norms.system_norms import Bounds, hinf_bounds
 from ssm_analysis.analyses.responses.kernels import kernel
 from ssm_analysis.certificates.certificate import Certificate, Quantity
-from ssm_analysis.certificates.question import Question, first_index
+from ssm_analysis.certificates.question import Inquiry, first_index
 from ssm_analysis.certificates.witness import Frequency, Witness, WorstInput
 from ssm_analysis.systems import LTI, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import in_double
@@ -21,43 +20,43 @@ LONGEST = 2**16
 NUMERICAL = "B, C, D and the poles are those of the exported system, in 64 bits"
 
 
-def gain_answers(question: Question, sys: LTI, stability: Certificate) -> Iterator[Certificate]:
+def gain_answers(inquiry: Inquiry, sys: LTI, stability: Certificate) -> Iterator[Certificate]:
     """``hinf_below`` and ``l1_below`` where a number was given; both norms are infinite by definition where a system is not stable."""
     sys = in_double(sys).map(to_numpy)
-    for name, limit in (("hinf_below", question.hinf_below), ("l1_below", question.l1_below)):
+    for name, limit in (("hinf_below", inquiry.question.hinf_below), ("l1_below", inquiry.question.l1_below)):
         if limit is None:
             continue
         if stability.verdict == "refuted":
             known = {"theorem": stability.theorem, "rigor": stability.rigor, "witness": stability.witness}
-            yield question.answer(name, "refuted", assumptions=question.assumed, **known)
+            yield inquiry.answer(name, "refuted", assumptions=inquiry.assumed, **known)
         elif stability.verdict != "proved":
-            yield question.undecided(name, "the norm is infinite where a system is not stable, and this one is not proved stable")
+            yield inquiry.undecided(name, "the norm is infinite where a system is not stable, and this one is not proved stable")
         elif name == "hinf_below":
-            yield _verdict(question, name, limit, sys, hinf_bounds(sys), "branch and bound")
+            yield _verdict(inquiry, name, limit, sys, hinf_bounds(sys), "branch and bound")
         elif isinstance(sys, StateSpace):
-            yield question.undecided(name, "no useful bound of the rounding in the powers of a full matrix is known here")
+            yield inquiry.undecided(name, "no useful bound of the rounding in the powers of a full matrix is known here")
         else:
-            yield _verdict(question, name, limit, sys, l1_bounds(sys, max_length=2**20), "truncated sum")
+            yield _verdict(inquiry, name, limit, sys, l1_bounds(sys, max_length=2**20), "truncated sum")
 
 
-def _verdict(question: Question, name: str, limit: float, sys: LTI, bounds: Bounds, theorem: str) -> Certificate:
+def _verdict(inquiry: Inquiry, name: str, limit: float, sys: LTI, bounds: Bounds, theorem: str) -> Certificate:
     low, high = to_numpy(bounds.lower), to_numpy(bounds.upper)
     known = {
         "theorem": theorem,
         "rigor": "float with counted rounding",
-        "assumptions": (*question.assumed, NUMERICAL),
+        "assumptions": (*inquiry.assumed, NUMERICAL),
         "quantities": {"norm": Quantity(lower=float(np.max(low)), upper=float(np.max(high)), unit=f"(limit {limit:g})")},
         "per_channel": {"lower": low, "upper": high},
     }
     if np.all(high < limit):
-        return question.answer(name, "proved", **known)
+        return inquiry.answer(name, "proved", **known)
     if np.any(low >= limit):
         index = first_index(low >= limit)
         witness = _frequency(sys[index], limit) if name == "hinf_below" else _worst_input(sys[index], limit)
         if witness is not None:
-            return question.answer(name, "refuted", witness=witness, **known)
-        return question.undecided(name, f"the lower bound is above the limit, but no witness of up to {LONGEST} tokens replays", **known)
-    return question.undecided(
+            return inquiry.answer(name, "refuted", witness=witness, **known)
+        return inquiry.undecided(name, f"the lower bound is above the limit, but no witness of up to {LONGEST} tokens replays", **known)
+    return inquiry.undecided(
         name, f"the limit {limit:g} lies between the bounds {float(np.max(low)):.9g} and {float(np.max(high)):.9g}", **known
     )
 
@@ -86,16 +85,10 @@ def _worst_input(sys: LTI, limit: float) -> Witness | None:
     return None
 
 
-def finite(limit: float | None, name: str) -> None:
-    """Raise a ValueError unless the limit is None or a positive number."""
-    if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):
-        raise ValueError(f"{name} must be a positive number, the gain to stay below, got {limit!r}")
-
-
-def with_gain_answers(question: Question, sys: LTI, answers: Iterator[Certificate]) -> Iterator[Certificate]:
+def with_gain_answers(inquiry: Inquiry, sys: LTI, answers: Iterator[Certificate]) -> Iterator[Certificate]:
     """Yield the answers about a time-invariant system, the first of which is about asymptotic stability, and those about its gains."""
     stability = next(answers)
     assert stability.property == "asymptotic_stability"
     yield stability
     yield from answers
-    yield from gain_answers(question, sys, stability)
+    yield from gain_answers(inquiry, sys, stability)

@@ -75,8 +75,10 @@ INSIDE = 1 - 2.0**-30
 """Witnesses keep this far inside the sphere: the eps of a norm is smaller for inputs that are large enough, and rounding is."""
 
 
-def input_set(norm: "RMSNorm | LayerNorm | None", input_radius: float | None, width: int) -> InputSet | None:
-    """The set that the two arguments of `verify` describe; None where they say nothing.
+def input_set(norm: "RMSNorm | LayerNorm | None", input_radius: float | None, width: int, *, place: str = "") -> InputSet | None:
+    """Return the set that the two arguments of `verify` describe; None where they say nothing.
+
+    ``place`` says where in a checkpoint the norm stands.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def input_set(norm: "RMSNorm | LayerNorm | None", input_radius: float | None, wi
         bias=bias,
         radius=radius,
         centered=centered,
-        text=f"the input of the layer comes from a {type(norm).__name__}, as real numbers",
+        text=f"the input of the layer comes from a {type(norm).__name__}{f', {place} of the checkpoint' if place else ''}, as real numbers",
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ssm_analysis.certificates.certificate import Certificate, Quantity
+from ssm_analysis.certificates.certificate import INPUT_BOUND, Certificate, Quantity
 from ssm_analysis.certificates.formats import FORMATS, rounded_modulus_below_one
-from ssm_analysis.certificates.question import Question, counted_text, first_index, magnitude
+from ssm_analysis.certificates.question import Inquiry, counted_text, first_index, magnitude
 from ssm_analysis.certificates.rounding import Interval, above, ends
 from ssm_analysis.certificates.sign_tests import Decay
 from ssm_analysis.certificates.witness import UnstableMode
@@ -17,16 +17,16 @@ from ssm_analysis.xp import double, to_numpy
 OF_SYSTEM = "B, C and D are those of the exported system, in 64 bits"
 
 
-def diagonal_answers(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
+def diagonal_answers(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
     """All properties of a diagonal system but the two gains."""
     sys = sys.map(lambda x: to_numpy(double(x)))
-    yield from _stability(question, decay)
+    yield from _stability(inquiry, decay)
     if np.all(decay.sign < 0):
-        yield from _bounds(question, sys, decay)
+        yield from _bounds(inquiry, sys, decay)
     else:
-        yield from _unbounded(question, sys, decay)
-    for dtype in question.dtypes:
-        yield _pole_inside(question, sys, decay, dtype)
+        yield from _unbounded(inquiry, sys, decay)
+    for dtype in inquiry.dtypes:
+        yield _pole_inside(inquiry, sys, decay, dtype)
 
 
 def slowest(decay: Decay) -> Quantity:
@@ -34,11 +34,11 @@ def slowest(decay: Decay) -> Quantity:
     return Quantity(lower=float(np.min(decay.rate.lo)), upper=float(np.min(decay.rate.hi)), unit="per token")
 
 
-def _stability(question: Question, decay: Decay) -> Iterator[Certificate]:
+def _stability(inquiry: Inquiry, decay: Decay) -> Iterator[Certificate]:
     known = {
         "theorem": decay.theorem,
         "rigor": "exact",
-        "assumptions": question.assumed,
+        "assumptions": inquiry.assumed,
         "quantities": {"slowest decay rate": slowest(decay)},
         "per_channel": {"proved": np.all(decay.sign < 0, axis=-1), "slowest rate": np.min(decay.rate.lo, axis=-1)},
     }
@@ -48,9 +48,9 @@ def _stability(question: Question, decay: Decay) -> Iterator[Certificate]:
         ("non_expansive", decay.sign > 0),
     ):
         if bad.any():
-            yield question.answer(name, "refuted", witness=_mode(decay, bad), **known)
+            yield inquiry.answer(name, "refuted", witness=_mode(decay, bad), **known)
         else:
-            yield question.answer(name, "proved", **known)
+            yield inquiry.answer(name, "proved", **known)
 
 
 def _mode(decay: Decay, bad: np.ndarray) -> UnstableMode:
@@ -59,10 +59,10 @@ def _mode(decay: Decay, bad: np.ndarray) -> UnstableMode:
     return UnstableMode(index=index, factors=factors, formula=decay.formula)
 
 
-def _input_sizes(question: Question, B: np.ndarray) -> tuple[np.ndarray, str]:
+def _input_sizes(inquiry: Inquiry, B: np.ndarray) -> tuple[np.ndarray, str]:
     """sup |b_i u| for each mode, (*batch, n), and the unit of what follows from it."""
     n = B.shape[-1]
-    inputs = question.inputs
+    inputs = inquiry.inputs
     if inputs is None:
         return above(np.sqrt(np.sum(np.abs(B) ** 2, axis=-1)), 2 * n + 8), "per unit of input (2-norm over the inputs, at every token)"
     if n == 1:  # one channel for each system of the batch
@@ -72,9 +72,9 @@ def _input_sizes(question: Question, B: np.ndarray) -> tuple[np.ndarray, str]:
     return above(linear + np.abs(B) @ np.abs(inputs.bias), 4 * n + 16), "in units of the state"
 
 
-def state_bounds(question: Question, B: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, str]:
+def state_bounds(inquiry: Inquiry, B: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, str]:
     """sup |b_i u| / (1 - |lambda_i|)."""
-    size, unit = _input_sizes(question, B)
+    size, unit = _input_sizes(inquiry, B)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(size == 0, 0.0, above(size / margin, 4)), unit
 
@@ -84,31 +84,31 @@ def pole_margin(rate: Interval) -> np.ndarray:
     return np.maximum(ends(lambda r: -(-r).expm1(), np.maximum(rate.lo, 0.0))[0], 0.0)
 
 
-def _bounds(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
+def _bounds(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
     margin = np.broadcast_to(pole_margin(decay.rate), sys.B.shape[:-1])
-    state, unit = state_bounds(question, sys.B, margin)
+    state, unit = state_bounds(inquiry, sys.B, margin)
     n = sys.nstates
-    through = _through(question, sys.D)
+    through = _through(inquiry, sys.D)
     output = above(np.sum(np.abs(sys.C) * state[..., None, :], axis=-1) + through, 2 * n + 16)
-    known = {"theorem": "BIBO", "rigor": "float with counted rounding", "assumptions": (*question.assumed, OF_SYSTEM)}
+    known = {"theorem": "BIBO", "rigor": "float with counted rounding", "assumptions": (*inquiry.assumed, OF_SYSTEM)}
     for name, bound, axis in (("bounded_state", state, "|x|"), ("bounded_output", output, "|y|")):
         largest = np.max(bound, axis=-1)
         quantities = {f"largest {axis}": magnitude(np.max(largest), unit=unit)}
         if np.all(np.isfinite(largest)):
-            yield question.answer(name, "proved", quantities=quantities, per_channel={"upper": largest}, **known)
+            yield inquiry.answer(name, "proved", quantities=quantities, per_channel={"upper": largest}, **known)
         else:
             reason = "the bound overflows in double precision: the decay rate is positive but too small for its inverse to be a double"
-            yield question.undecided(name, reason, per_channel={"upper": largest}, **known)
-    for dtype in question.dtypes:
-        yield _no_overflow(question, sys, decay, dtype)
+            yield inquiry.undecided(name, reason, per_channel={"upper": largest}, **known)
+    for dtype in inquiry.dtypes:
+        yield _no_overflow(inquiry, sys, decay, dtype)
 
 
-def _through(question: Question, D: np.ndarray) -> np.ndarray:
+def _through(inquiry: Inquiry, D: np.ndarray) -> np.ndarray:
     """sup |D u|, (*batch, p)."""
-    return _input_sizes(question, D)[0]
+    return _input_sizes(inquiry, D)[0]
 
 
-def _unbounded(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
+def _unbounded(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
     """A mode that does not decay and is driven has an unbounded state, and an unbounded output if no other mode can cancel it."""
     bad = np.broadcast_to(decay.sign >= 0, sys.B.shape[:-1])
     driven = bad & np.any(sys.B != 0, axis=-1)
@@ -118,7 +118,7 @@ def _unbounded(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: De
         seen &= np.imag(mu) != 0  # of a real mode only the real part of c b is seen
         real_part = np.any(np.real(sys.C[..., :, None, :] * np.moveaxis(sys.B, -1, -2)[..., None, :, :]) != 0, axis=(-3, -2))
         seen |= driven & np.any(sys.C != 0, axis=-2) & _alone(mu) & real_part
-    known = {"theorem": decay.theorem, "rigor": "exact", "assumptions": (*question.assumed, OF_SYSTEM)}
+    known = {"theorem": decay.theorem, "rigor": "exact", "assumptions": (*inquiry.assumed, OF_SYSTEM)}
     decay = Decay(
         sign=bad.astype(int), rate=decay.rate, factors=tuple(np.broadcast_to(f, bad.shape) for f in decay.factors), formula=decay.formula
     )
@@ -127,11 +127,11 @@ def _unbounded(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: De
         ("bounded_output", seen, "is driven, seen and apart from all others"),
     ):
         if mask.any():
-            yield question.answer(name, "refuted", witness=_mode(decay, mask), **known)
+            yield inquiry.answer(name, "refuted", witness=_mode(decay, mask), **known)
         else:
-            yield question.undecided(name, f"{counted_text(bad, 'modes')} do not decay, but none of them {lacks}", **known)
-    for dtype in question.dtypes:
-        yield question.undecided(f"no_overflow:{dtype}", "the system is not stable, so no bound of its state holds for all times")
+            yield inquiry.undecided(name, f"{counted_text(bad, 'modes')} do not decay, but none of them {lacks}", **known)
+    for dtype in inquiry.dtypes:
+        yield inquiry.undecided(f"no_overflow:{dtype}", "the system is not stable, so no bound of its state holds for all times")
 
 
 def _alone(mu: np.ndarray) -> np.ndarray:
@@ -143,46 +143,46 @@ def _alone(mu: np.ndarray) -> np.ndarray:
     return ~np.any(near, axis=-1)
 
 
-def _pole_inside(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay, dtype: str) -> Certificate:
+def _pole_inside(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay, dtype: str) -> Certificate:
     """Whether lambda, its two parts rounded to the type, lies inside the circle."""
     inside, decided, bits = rounded_modulus_below_one(decay, np.broadcast_to(sys.log_poles, decay.sign.shape), dtype)
     known = {
         "theorem": "pole rounding",
         "rigor": "interval",
-        "assumptions": (*question.assumed, f"the pole is rounded once to {dtype}, real and imaginary part apart"),
+        "assumptions": (*inquiry.assumed, f"the pole is rounded once to {dtype}, real and imaginary part apart"),
         "per_channel": {"proved": np.all(inside, axis=-1)},
     }
     name = f"pole_inside:{dtype}"
     if inside.all():
-        return question.answer(name, "proved", quantities={"slowest decay rate": slowest(decay)}, **known)
+        return inquiry.answer(name, "proved", quantities={"slowest decay rate": slowest(decay)}, **known)
     bad = decided & ~inside
     if bad.any():
-        return question.answer(name, "refuted", quantities={"slowest decay rate": slowest(decay)}, witness=bits(first_index(bad)), **known)
-    return question.undecided(
+        return inquiry.answer(name, "refuted", quantities={"slowest decay rate": slowest(decay)}, witness=bits(first_index(bad)), **known)
+    return inquiry.undecided(
         name, f"{counted_text(~inside, 'poles')} round to a number on the circle within the accuracy of their angle", **known
     )
 
 
-def _no_overflow(question: Question, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay, dtype: str) -> Certificate:
+def _no_overflow(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay, dtype: str) -> Certificate:
     """|fl(fl(lambda h) + x)| <= (|lambda| (1 + 8 u) H + |x| (1 + 8 u)) for complex products in any common order."""
     name, unit_roundoff, largest = f"no_overflow:{dtype}", FORMATS[dtype].unit, FORMATS[dtype].largest
-    if question.inputs is None:
-        return question.undecided(name, "nothing bounds the input: give norm= or input_radius=")
+    if inquiry.inputs is None:
+        return inquiry.undecided(name, "nothing bounds the input: give norm= or input_radius=", needs=frozenset({INPUT_BOUND}))
     margin = np.broadcast_to(pole_margin(decay.rate), sys.B.shape[:-1]) - 8 * unit_roundoff
     safe = margin > 0
-    size, unit = state_bounds(question, sys.B, np.where(safe, margin, 1.0))
+    size, unit = state_bounds(inquiry, sys.B, np.where(safe, margin, 1.0))
     bound = np.where(safe, above(size * (1 + 10 * unit_roundoff), 4), math.inf)
     top = np.max(bound, axis=-1)
     known = {
         "theorem": "BIBO",
         "rigor": "float with counted rounding",
-        "assumptions": (*question.assumed, OF_SYSTEM, f"the state is rounded to {dtype} at every step of a sequential scan"),
+        "assumptions": (*inquiry.assumed, OF_SYSTEM, f"the state is rounded to {dtype} at every step of a sequential scan"),
         "per_channel": {"upper": top, "proved": top < largest},
     }
     quantities = {"largest |x|": magnitude(np.max(top), unit=unit)}
     if np.all(top < largest):
-        return question.answer(name, "proved", quantities=quantities, **known)
+        return inquiry.answer(name, "proved", quantities=quantities, **known)
     reason = f"the bound exceeds {largest:.6g} in {counted_text(top >= largest, 'systems')}"
     if not safe.all():
         reason += f"; {counted_text(~safe, 'modes')} decay by less than rounding to {dtype} can add"
-    return question.undecided(name, reason, quantities=quantities, **known)
+    return inquiry.undecided(name, reason, quantities=quantities, **known)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ssm_analysis.certificates.input_set import InputSet
-from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.question import Inquiry
 from ssm_analysis.certificates.selective import Example
 from ssm_analysis.certificates.subject import RecurrentLayer
 
@@ -65,10 +65,10 @@ class Search:
         return self.taps - 1 - self.ahead
 
 
-def search_of(question: Question, *, taps: int, ahead: int = 0) -> Search:
+def search_of(inquiry: Inquiry, *, taps: int, ahead: int = 0) -> Search:
     """Return the search that a question about a layer with bounded input allows."""
-    assert question.inputs is not None
-    return Search(layer=question.lifted_layer(), inputs=question.inputs, taps=taps, ahead=ahead, seed=question.seed)
+    assert inquiry.inputs is not None
+    return Search(layer=inquiry.lifted_layer(), inputs=inquiry.inputs, taps=taps, ahead=ahead, seed=inquiry.question.seed)
 
 
 def slow_inputs(search: Search, rate: np.ndarray) -> Example:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ssm_analysis.certificates.certificate import Certificate, Quantity
+from ssm_analysis.certificates.certificate import INPUT_BOUND, Certificate, Quantity
 from ssm_analysis.certificates.formats import FORMATS, pole_range_verdict
-from ssm_analysis.certificates.question import NEEDS_INPUT, Question, counted_text, magnitude
+from ssm_analysis.certificates.question import NEEDS_INPUT, Inquiry, counted_text, magnitude
 from ssm_analysis.certificates.rounding import above
 from ssm_analysis.certificates.witness import Drive
 
@@ -82,17 +82,17 @@ class Ranges:
     convex: bool = True
 
 
-def selective_answers(question: Question, ranges: Ranges) -> Iterator[Certificate]:
+def selective_answers(inquiry: Inquiry, ranges: Ranges) -> Iterator[Certificate]:
     """All properties of a selective layer."""
-    yield from _rates(question, ranges)
-    yield _non_expansive(question, ranges)
-    yield from _bounds(question, ranges)
-    for dtype in question.dtypes:
-        yield _pole_inside(question, ranges, dtype)
-        yield _no_overflow(question, ranges, dtype)
-    for name, limit in (("hinf_below", question.hinf_below), ("l1_below", question.l1_below)):
+    yield from _rates(inquiry, ranges)
+    yield _non_expansive(inquiry, ranges)
+    yield from _bounds(inquiry, ranges)
+    for dtype in inquiry.dtypes:
+        yield _pole_inside(inquiry, ranges, dtype)
+        yield _no_overflow(inquiry, ranges, dtype)
+    for name, limit in (("hinf_below", inquiry.question.hinf_below), ("l1_below", inquiry.question.l1_below)):
         if limit is not None:
-            yield question.undecided(name, "a layer that depends on its input has no transfer function; see bounded_output")
+            yield inquiry.undecided(name, "a layer that depends on its input has no transfer function; see bounded_output")
 
 
 def _slowest(ranges: Ranges) -> Quantity:
@@ -100,52 +100,57 @@ def _slowest(ranges: Ranges) -> Quantity:
     return Quantity(lower=float(np.min(ranges.rate)), upper=seen, unit="per token")
 
 
-def _rates(question: Question, ranges: Ranges) -> Iterator[Certificate]:
+def _rates(inquiry: Inquiry, ranges: Ranges) -> Iterator[Certificate]:
     slowest = _slowest(ranges)
     known = {
         "rigor": "float with counted rounding",
-        "assumptions": question.assumed,
+        "assumptions": inquiry.assumed,
         "quantities": {"slowest decay rate": slowest, **ranges.quantities},
         "per_channel": {"slowest rate": ranges.rate, **ranges.per_channel},
     }
     for name in ("asymptotic_stability", "uniform_exponential_stability"):
         if slowest.lower > 0:
-            yield question.answer(name, "proved", theorem=ranges.theorems["rate"], **known)
+            yield inquiry.answer(name, "proved", theorem=ranges.theorems["rate"], **known)
         else:
-            yield question.undecided(name, _rate_reason(question, ranges), **known)
+            yield inquiry.undecided(name, _rate_reason(inquiry, ranges), needs=_needs(inquiry, ranges, "rate"), **known)
 
 
-def _rate_reason(question: Question, ranges: Ranges) -> str:
+def _needs(inquiry: Inquiry, ranges: Ranges, bound: str) -> frozenset[str]:
+    """Return what would help to find the bound, unless the layer itself stands in the way."""
+    return frozenset({INPUT_BOUND}) if inquiry.inputs is None and bound not in ranges.reasons else frozenset()
+
+
+def _rate_reason(inquiry: Inquiry, ranges: Ranges) -> str:
     if "rate" in ranges.reasons:
         return ranges.reasons["rate"]
-    if question.inputs is None:
+    if inquiry.inputs is None:
         return f"the step can come arbitrarily close to 0 along a ray of inputs, and {NEEDS_INPUT}"
     return "the lower bound of the rate underflows to 0 in double precision: it is positive for every input, but no useful bound is known"
 
 
-def _non_expansive(question: Question, ranges: Ranges) -> Certificate:
+def _non_expansive(inquiry: Inquiry, ranges: Ranges) -> Certificate:
     name = "non_expansive"
     if ranges.decays:
-        return question.answer(name, "proved", theorem="T1", rigor="exact", assumptions=_options(question))
+        return inquiry.answer(name, "proved", theorem="T1", rigor="exact", assumptions=_options(inquiry))
     if ranges.slow is not None and ranges.slow.value < 0:
         slow = ranges.slow
-        witness = Drive(layer=question.layer, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype="fp64")
+        witness = Drive(layer=inquiry.layer, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype="fp64")
         if witness.replay().violated:
-            return question.answer(name, "refuted", theorem="T1", rigor="exact", assumptions=question.assumed, witness=witness)
-    return question.undecided(name, ranges.reasons.get("sign", "the sign of the step is not known for every input"))
+            return inquiry.answer(name, "refuted", theorem="T1", rigor="exact", assumptions=inquiry.assumed, witness=witness)
+    return inquiry.undecided(name, ranges.reasons.get("sign", "the sign of the step is not known for every input"))
 
 
-def _options(question: Question) -> tuple[str, ...]:
-    return replace(question, inputs=None).assumed
+def _options(inquiry: Inquiry) -> tuple[str, ...]:
+    return replace(inquiry, inputs=None).assumed
 
 
-def _bounds(question: Question, ranges: Ranges) -> Iterator[Certificate]:
+def _bounds(inquiry: Inquiry, ranges: Ranges) -> Iterator[Certificate]:
     seen = ranges.state_seen
     lower = 0.0 if seen is None else float(np.max(seen))
     for name, bound, what in (("bounded_state", ranges.state, "|h|"), ("bounded_output", ranges.output, "|y|")):
         known = {
             "rigor": "float with counted rounding",
-            "assumptions": question.assumed,
+            "assumptions": inquiry.assumed,
             "quantities": {
                 f"largest {what}": magnitude(np.max(bound), lower=lower if name == "bounded_state" else 0.0),
                 **ranges.quantities,
@@ -153,22 +158,22 @@ def _bounds(question: Question, ranges: Ranges) -> Iterator[Certificate]:
             "per_channel": {"upper": bound, **({"seen": seen} if seen is not None and name == "bounded_state" else {})},
         }
         if np.all(np.isfinite(bound)):
-            yield question.answer(name, "proved", theorem=ranges.theorems["state"], **known)
+            yield inquiry.answer(name, "proved", theorem=ranges.theorems["state"], **known)
         else:
-            reason = ranges.reasons.get("state", NEEDS_INPUT if question.inputs is None else "the bound overflows in double precision")
+            reason = ranges.reasons.get("state", NEEDS_INPUT if inquiry.inputs is None else "the bound overflows in double precision")
             if ranges.root is not None and np.all(np.isfinite(ranges.root)):
                 reason += f"; what is proved is |h| <= {float(np.max(ranges.root)):.6g} sqrt(length)"
-            yield question.undecided(name, reason, **known)
+            yield inquiry.undecided(name, reason, needs=_needs(inquiry, ranges, "state"), **known)
 
 
-def _pole_inside(question: Question, ranges: Ranges, dtype: str) -> Certificate:
+def _pole_inside(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
     """Whether exp(-a delta) rounds to a number below 1 for every input."""
     name, slowest = f"pole_inside:{dtype}", _slowest(ranges)
     known = {
         "theorem": "pole rounding",
         "rigor": "float with counted rounding",
         "assumptions": (
-            *question.assumed,
+            *inquiry.assumed,
             f"the step and its product with A are computed in 32 bits or more, and exp is rounded once to {dtype}",
         ),
         "quantities": {"slowest decay rate": slowest},
@@ -176,19 +181,19 @@ def _pole_inside(question: Question, ranges: Ranges, dtype: str) -> Certificate:
     }
     verdict = pole_range_verdict(slowest.lower, slowest.upper, dtype)
     if verdict == "proved":
-        return question.answer(name, "proved", **known)
+        return inquiry.answer(name, "proved", **known)
     if verdict == "refuted" and ranges.slow is not None:
         slow = ranges.slow
-        witness = Drive(layer=question.layer, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype=dtype)
+        witness = Drive(layer=inquiry.layer, u=slow.u, index=slow.index, quantity="pole", limit=1.0, dtype=dtype)
         if witness.replay().violated:
-            return question.answer(name, "refuted", witness=witness, **known)
-    if question.inputs is None and slowest.lower <= 0:
-        return question.undecided(name, _rate_reason(question, ranges), **known)
+            return inquiry.answer(name, "refuted", witness=witness, **known)
+    if inquiry.inputs is None and slowest.lower <= 0:
+        return inquiry.undecided(name, _rate_reason(inquiry, ranges), needs=_needs(inquiry, ranges, "rate"), **known)
     reason = f"a delta is between {slowest.lower:.3g} and {slowest.upper:.3g} at its smallest, and {dtype} tells exp(-x) from 1 for x >= "
-    return question.undecided(name, f"{reason}{4 * FORMATS[dtype].unit:.3g}", **known)
+    return inquiry.undecided(name, f"{reason}{4 * FORMATS[dtype].unit:.3g}", **known)
 
 
-def _no_overflow(question: Question, ranges: Ranges, dtype: str) -> Certificate:
+def _no_overflow(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
     """T6: |h| stays at most the largest number of the type if |tau| does, up to a few roundings."""
     name, kind = f"no_overflow:{dtype}", FORMATS[dtype]
     # three factors within 2^-10, a product rounded once, and what 32 bits add
@@ -196,7 +201,7 @@ def _no_overflow(question: Question, ranges: Ranges, dtype: str) -> Certificate:
     known = {
         "theorem": "T6" if ranges.convex else ranges.theorems["state"],
         "rigor": "float with counted rounding",
-        "assumptions": (*question.assumed, ONCE.format(dtype=dtype)),
+        "assumptions": (*inquiry.assumed, ONCE.format(dtype=dtype)),
         "quantities": {
             "largest |h|": magnitude(np.max(ranges.state), lower=0.0 if ranges.state_seen is None else np.max(ranges.state_seen))
         },
@@ -204,19 +209,19 @@ def _no_overflow(question: Question, ranges: Ranges, dtype: str) -> Certificate:
     }
     if not np.all(np.isfinite(ranges.state)):
         reason = ranges.reasons.get(
-            "state", NEEDS_INPUT if question.inputs is None else "the bound of the state overflows in double precision"
+            "state", NEEDS_INPUT if inquiry.inputs is None else "the bound of the state overflows in double precision"
         )
-        return question.undecided(name, reason, **known)
+        return inquiry.undecided(name, reason, needs=_needs(inquiry, ranges, "state"), **known)
     if ranges.convex and np.all(proved):
-        return question.answer(name, "proved", **known)
+        return inquiry.answer(name, "proved", **known)
     large = ranges.large
     if large is not None and large.value >= kind.largest * (1 + 2.0**-6):
-        witness = Drive(layer=question.layer, u=large.u, index=large.index, quantity="state", limit=kind.largest, dtype=dtype)
+        witness = Drive(layer=inquiry.layer, u=large.u, index=large.index, quantity="state", limit=kind.largest, dtype=dtype)
         if witness.replay().violated:
-            return question.answer(name, "refuted", witness=witness, **known)
+            return inquiry.answer(name, "refuted", witness=witness, **known)
     if not ranges.convex:
-        return question.undecided(name, "the rounding of this recurrence at every step is not covered by a theorem here", **known)
+        return inquiry.undecided(name, "the rounding of this recurrence at every step is not covered by a theorem here", **known)
     largest = f"largest {float(np.max(ranges.state)):.6g}, limit {kind.largest:.6g}"
-    return question.undecided(
+    return inquiry.undecided(
         name, f"the bound of the state exceeds what T6 allows in {counted_text(~proved, 'channels')} ({largest})", **known
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -10,8 +10,9 @@ from ssm_analysis.checkpoint.containers.in_memory import is_module
 from ssm_analysis.checkpoint.containers.torch_files import to_numpy
 from ssm_analysis.checkpoint.loading import FoundLayers, find_layers
 from ssm_analysis.checkpoint.precision import lift
+from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.checkpoint.recognition import Group
-from ssm_analysis.families.shared.layouts import REVERSE, Layout, renamed
+from ssm_analysis.families.shared.layouts import REVERSE, renamed
 
 SIGNALS = ("hidden_states", "input_states", "activations", "x", "u", "inputs", "input", "signal")
 """Names under which modules are called with the signal where they are called by name."""
@@ -25,10 +26,7 @@ def capture(
     *,
     document: int | None = None,
     call: int | None = None,
-    family: str | None = None,
-    assume: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    layouts: Sequence[Layout] = (),
+    **read: Unpack[ReadKeywords],
 ) -> dict[str, np.ndarray]:
     """u (L, d_model) of every recurrent layer that runs, by the names that `load` gives: ``layer.along(captured[name])``.
 
@@ -46,8 +44,8 @@ def capture(
         Which entry of the batch. None: there is only one.
     call
         Which call of a layer that runs several times, as those that are shared. None: each runs once.
-    family, assume, config, layouts
-        As `load`.
+    **read
+        ``family``, ``assume``, ``config`` and ``layouts``; see `ReadOptions`.
 
     Returns
     -------
@@ -74,7 +72,7 @@ def capture(
     """
     if not is_module(module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}; files hold weights, which do not run")
-    with find_layers(module, family=family, assume=assume, config=config, layouts=layouts) as found:
+    with find_layers(module, ReadOptions(**read)) as found:
         names = {group.prefix: _names(found, group) for group in found.groups}
 
     def run() -> None:

@@ -5,25 +5,29 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Unpack
 
 from ssm_analysis.checkpoint.containers.in_memory import is_module
 from ssm_analysis.checkpoint.live_modules import module_settings
 from ssm_analysis.checkpoint.opening import open_tensors
+from ssm_analysis.checkpoint.problems import Problem, as_problem
+from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.checkpoint.recognition import Group, nothing_found, recognize
 from ssm_analysis.checkpoint.settings import check_used, settings
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
 from ssm_analysis.families.base import Assumption, Layer
-from ssm_analysis.families.shared.layouts import REVERSE, Layout, Part
+from ssm_analysis.families.shared.layouts import REVERSE, Part
 
+AS_STORED = ReadOptions()
+"""Nothing said by the caller."""
 Source = str | os.PathLike[str] | Mapping[Any, Any] | Any
 
 
 class Layers(dict[str, Layer]):
     """Layers by name, in depth order. A name that is not there stands for the only layer below it: ``layers["model.layers.3"]``."""
 
-    problems: tuple[str, ...] = ()
-    """What is missing in the checkpoint, was left out, or looks like a layer and is none, in words."""
+    problems: tuple[Problem, ...] = ()
+    """What is missing in the checkpoint, was left out, or looks like a layer and is none."""
 
     def __missing__(self, name: str) -> Layer:
         below = [key for key in self if key.startswith(f"{name}.") or name == ""]
@@ -40,8 +44,8 @@ class FoundLayers:
 
     store: TensorStore
     groups: Sequence[Group]
-    problems: tuple[str, ...]
-    """What is missing, was left out or looks like a layer and is none, in words."""
+    problems: tuple[Problem, ...]
+    """What is missing, was left out or looks like a layer and is none."""
     assume: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     """Given by the caller; stands before what the files say."""
@@ -84,41 +88,49 @@ class FoundLayers:
             words = error.args[0] if error.args and isinstance(error.args[0], str) else repr(error)
             raise CheckpointError(f"layer {group.name!r} ({group.layout.title}): {words}", path=self.store.source) from error
 
+    def read_one(self, name: str) -> Layer:
+        """Read one layer by its name, or by the beginning of a name that no other layer shares; nothing else is read.
+
+        Raises
+        ------
+        KeyError
+            If no layer, or more than one, has the name.
+        CheckpointError
+            If it cannot be read.
+        """
+        direct = name.removesuffix(REVERSE)
+        groups = [group for group in self.groups if group.name == direct] or [
+            group for group in self.groups if group.name.startswith(f"{direct}.")
+        ]
+        if len(groups) != 1:
+            which = "none" if not groups else f"each of {len(groups)}"
+            raise KeyError("; ".join([f"layer {name!r} is {which} of {few(g.name for g in self.groups)}", *self.problems]))
+        layers = self.read(groups[0])
+        matching = [layer for layer in layers if layer.name.endswith(REVERSE) == (REVERSE in name)]
+        if not matching:
+            raise KeyError(f"layer {name!r}: {layers[0].name!r} has one direction only")
+        return matching[0]
+
     def __iter__(self) -> Iterator[Layer]:
         for group in self.groups:
             yield from self.read(group)
 
 
-def load(
-    source: Source,
-    *,
-    family: str | None = None,
-    assume: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    device: Any = None,
-    layouts: Sequence[Layout] = (),
-) -> dict[str, Layer]:
-    """Every recurrent layer of a checkpoint or of a live module, exported to 64 bits.
+def load(source: Source, *, device: Any = None, **read: Unpack[ReadKeywords]) -> Layers:
+    """Read every recurrent layer of a checkpoint or of a live module, exported to 64 bits.
 
     Parameters
     ----------
     source
         A local file or folder, a state dict or tree of arrays, or a live torch.nn.Module; see `open_tensors`.
-    family
-        Key in ``FAMILIES``: only layers of this one are looked for.
-    assume
-        What weights do not store, under the option names of the original code: ``{"dt_transform": "softplus"}``. The caller wins
-        over the files; what was assumed, and from where, is in ``layer.assumptions``.
-    config
-        In the place of the configuration that lies with the weights.
     device
         Torch device: the parameters become torch tensors there.
-    layouts
-        Layouts of one's own, which are tried before those of the families.
+    **read
+        ``family``, ``assume``, ``config`` and ``layouts``; see `ReadOptions`.
 
     Returns
     -------
-    dict
+    Layers
         Layers by name, in depth order. The name is the common prefix of the tensors of the recurrence; the reverse direction of a
         bidirectional layer ends in ":reverse". ``.problems`` says what is missing; a warning tells if that may be a layer.
 
@@ -137,24 +149,17 @@ def load(
     >>> list(layers), layers["encoder.layers_0.seq"].system().nstates
     (['encoder.layers_0.seq'], 8)
     """
-    with find_layers(source, family=family, assume=assume, config=config, layouts=layouts) as found:
-        layers = Layers((layer.name, layer if device is None else layer.map(_to_torch(device))) for layer in found)
-        layers.problems = found.problems
-    lost = [problem for problem in layers.problems if "looks like" in problem or "missing" in problem]
+    with find_layers(source, ReadOptions(**read)) as checkpoint:
+        layers = Layers((layer.name, layer if device is None else layer.map(_to_torch(device))) for layer in checkpoint)
+        layers.problems = checkpoint.problems
+    lost = [problem for problem in layers.problems if problem.may_hide_a_layer]
     if lost:  # the layers that are whole are worth having, but nobody should think that they are all
         warnings.warn(f"not every layer could be loaded: {'; '.join(lost)}", stacklevel=2)
     return layers
 
 
-def find_layers(
-    source: Source,
-    *,
-    family: str | None = None,
-    assume: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    layouts: Sequence[Layout] = (),
-) -> FoundLayers:
-    """The layers of a checkpoint, opened and not read; `load` reads them all, ``FoundLayers.read`` one.
+def find_layers(source: Source, read: ReadOptions = AS_STORED) -> FoundLayers:
+    """Find the layers of a checkpoint without reading them; `load` reads them all, ``FoundLayers.read`` one.
 
     Raises
     ------
@@ -163,38 +168,35 @@ def find_layers(
     """
     store = open_tensors(source)
     try:
-        groups, misfits = recognize(store, family=family, layouts=layouts)
+        groups, misfits = recognize(store, family=read.family, layouts=read.layouts)
         if not groups:
             raise nothing_found(store, [*misfits, *store.problems])
-        check_used(assume or {}, [group.layout for group in groups])
+        check_used(read.assume or {}, [group.layout for group in groups])
     except BaseException:
         store.close()
         raise
     return FoundLayers(
         store=store,
         groups=groups,
-        problems=(*store.problems, *misfits),
-        assume=dict(assume or {}),
-        config=dict(config or {}),
+        problems=tuple(as_problem(problem) for problem in (*store.problems, *misfits)),
+        assume=dict(read.assume or {}),
+        config=dict(read.config or {}),
         module=source if is_module(source) else None,
     )
 
 
-def load_one(source: Source, name: str, **how: Any) -> Layer:
-    """One layer by its name, or by the beginning of a name that no other layer shares; nothing else is read. Keywords as `load`."""
-    with find_layers(source, **how) as found:
-        direct = name.removesuffix(REVERSE)
-        groups = [group for group in found.groups if group.name == direct] or [
-            group for group in found.groups if group.name.startswith(f"{direct}.")
-        ]
-        if len(groups) != 1:
-            which = "none" if not groups else f"each of {len(groups)}"
-            raise KeyError("; ".join([f"layer {name!r} is {which} of {few(g.name for g in found.groups)}", *found.problems]))
-        layers = found.read(groups[0])
-    matching = [layer for layer in layers if layer.name.endswith(REVERSE) == (REVERSE in name)]
-    if not matching:
-        raise KeyError(f"layer {name!r}: {layers[0].name!r} has one direction only")
-    return matching[0]
+def load_one(source: Source, name: str, read: ReadOptions = AS_STORED) -> Layer:
+    """Read one layer by its name, or by the beginning of a name that no other layer shares; nothing else is read.
+
+    Raises
+    ------
+    KeyError
+        If no layer, or more than one, has the name.
+    CheckpointError, ValueError
+        As `load`.
+    """
+    with find_layers(source, read) as checkpoint:
+        return checkpoint.read_one(name)
 
 
 def _layer(group: Group, part: Part, assumptions: Mapping[str, Assumption]) -> Layer:

@@ -8,6 +8,7 @@ from operator import itemgetter
 import numpy as np
 
 from ssm_analysis.checkpoint.containers.trees import OPTIMIZER
+from ssm_analysis.checkpoint.problems import near_miss
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
 from ssm_analysis.families import FAMILIES
 from ssm_analysis.families.shared.layouts import Layout
@@ -94,7 +95,7 @@ def recognize(store: TensorStore, *, family: str | None = None, layouts: Sequenc
                 spoiled.append(stored)
     misfits = _without_anchor(names, candidates, claimed) | misfits
     groups.sort(key=lambda group: _depth(group.prefix))
-    return groups, [*problems, *(words for anchor, (_, words) in misfits.items() if anchor not in claimed)]
+    return groups, [*problems, *(near_miss(text) for anchor, (_, text) in misfits.items() if anchor not in claimed)]
 
 
 def _beside(name: str) -> tuple[str, ...]:

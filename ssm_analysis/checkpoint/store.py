@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ssm_analysis.checkpoint.precision import lift
+from ssm_analysis.checkpoint.problems import as_problem
 
 
 class CheckpointError(ValueError):
@@ -43,7 +44,7 @@ class TensorStore:
     config
         The ``config.json`` that lies with the weights.
     problems
-        What is missing, was left out or was chosen, in words; empty for a whole checkpoint.
+        What is missing, was left out or was chosen; empty for a whole checkpoint. Every entry becomes a `Problem`.
     resources
         What ``close`` closes.
     """
@@ -63,6 +64,7 @@ class TensorStore:
         if not self.shapes:
             self.resources.close()
             raise CheckpointError("; ".join(["holds no tensors that could be read", *self.problems]), path=self.source)
+        object.__setattr__(self, "problems", tuple(as_problem(problem) for problem in self.problems))
         for name in ("shapes", "dtypes", "hyper_parameters", "config"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 

@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssm_analysis.checkpoint.read_options import ReadOptions
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -30,14 +33,16 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def how_to_read(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of `load` that these arguments mean."""
-    return {
-        "family": arguments.family,
-        "assume": dict(_assumption(text) for text in arguments.assume),
-        "config": None if arguments.config is None else _config(arguments.config),
-        **({} if arguments.own is None else {"layouts": _own_layouts(arguments.own)}),
-    }
+def how_to_read(arguments: argparse.Namespace) -> "ReadOptions":
+    """Return what these arguments say about the checkpoint."""
+    from ssm_analysis.checkpoint.read_options import ReadOptions
+
+    return ReadOptions(
+        family=arguments.family,
+        assume=dict(_assumption(text) for text in arguments.assume),
+        config=None if arguments.config is None else _config(arguments.config),
+        layouts=() if arguments.own is None else _own_layouts(arguments.own),
+    )
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ssm_analysis.checkpoint.loading import load_one
     from ssm_analysis.inspection.export import export
 
-    layer = load_one(arguments.path, arguments.layer, **how_to_read(arguments))
+    layer = load_one(arguments.path, arguments.layer, how_to_read(arguments))
     suffix = FORMATS[arguments.to]
     name = re.sub(r"[^\w.-]", "_", layer.name or layer.family) + suffix
     out = checked_output(arguments.out or Path(name), (suffix,))

@@ -5,10 +5,13 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssm_analysis.cli.checkpoints import add_checkpoint, how_to_read, progress_bar
 from ssm_analysis.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from ssm_analysis.checkpoint.read_options import ReadOptions
 
 
 def add(commands: Any) -> None:
@@ -48,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ssm_analysis.inspection import inspect
 
     with progress_bar("layers") as progress:
-        rows = inspect(arguments.path, **how, norms=not arguments.no_norms, progress=progress)
+        rows = inspect(arguments.path, **how.keywords(), norms=not arguments.no_norms, progress=progress)
     if arguments.json:
         print_json({"path": str(arguments.path), "container": rows.description, "problems": rows.problems, "layers": list(rows)})
     elif arguments.csv:
@@ -61,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _one_layer(arguments: argparse.Namespace, how: dict[str, Any]) -> int:
+def _one_layer(arguments: argparse.Namespace, how: "ReadOptions") -> int:
     from ssm_analysis.checkpoint.loading import load_one
     from ssm_analysis.cli.tables.inspection import detail_tables
     from ssm_analysis.inspection.details import details
 
-    found = details(load_one(arguments.path, arguments.layer, **how), channel=arguments.channel)
+    found = details(load_one(arguments.path, arguments.layer, how), channel=arguments.channel)
     if arguments.json:
         print_json(found)
     else:
@@ -75,11 +78,11 @@ def _one_layer(arguments: argparse.Namespace, how: dict[str, Any]) -> int:
     return 0
 
 
-def _comparison(arguments: argparse.Namespace, how: dict[str, Any]) -> int:
+def _comparison(arguments: argparse.Namespace, how: "ReadOptions") -> int:
     from ssm_analysis.cli.tables.inspection import comparison_table, finding_lines
     from ssm_analysis.inspection.comparison import compare
 
-    rows = compare(arguments.path, arguments.against, **how)
+    rows = compare(arguments.path, arguments.against, **how.keywords())
     if arguments.json:
         print_json({"path": str(arguments.path), "against": str(arguments.against), "layers": rows})
     else:

@@ -35,15 +35,16 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw and save."""
     from ssm_analysis.checkpoint.loading import find_layers
-    from ssm_analysis.plots.checkpoints import checkpoint_picture
+    from ssm_analysis.plots.checkpoints import draw_checkpoint
 
     how = how_to_read(arguments)
     out = checked_output(arguments.out or Path(f"{arguments.picture.replace('-', '_')}.png"))
-    with progress_bar("layers") as progress:
-        figure = checkpoint_picture(arguments.picture, arguments.path, layer=arguments.layer, progress=progress, **how)
-    save(figure, out)
-    with find_layers(arguments.path, **how) as found:
-        for problem in found.problems:
+    with find_layers(arguments.path, how) as checkpoint:
+        with progress_bar("layers") as progress:
+            title = arguments.path.name
+            figure = draw_checkpoint(arguments.picture, checkpoint, title=title, layer=arguments.layer, progress=progress)
+        save(figure, out)
+        for problem in checkpoint.problems:
             print(f"! {problem}")
     print(f"drawn: {out}")
     return 0

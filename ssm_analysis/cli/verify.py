@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ssm_analysis.certificates import Certificate
-    from ssm_analysis.verification.verify import Verification
+    from ssm_analysis.verification.checkpoints import Verification
 
-PROVED, REFUTED, USAGE, UNDECIDED = 0, 1, 2, 3
+PROVED, REFUTED, UNDECIDED = 0, 1, 3
 """Exit codes: all proved; something refuted or invalid; wrong usage; something undecided and nothing refuted."""
 MARKS = {"proved": "proved", "refuted": "REFUTED", "undecided": "undecided", "invalid": "INVALID"}
 
@@ -37,7 +37,12 @@ def add(commands: Any) -> None:
         metavar="NAME",
         help="this property alone, e.g. bounded_state or no_overflow:bf16; may be given several times",
     )
-    parser.add_argument("--dtype", action="append", choices=("fp32", "bf16", "fp16"), help="formats it is executed in (default: all three)")
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        choices=("fp32", "bf16", "fp16", "float32", "bfloat16", "float16"),
+        help="formats it is executed in (default: all three)",
+    )
     parser.add_argument("--effort", choices=("fast", "tight", "witness"), default="tight", help="how hard to try (default tight)")
     parser.add_argument(
         "--input-radius", type=float, metavar="R", help="bound of what enters a layer that has no norm in front, its 2-norm"
@@ -55,30 +60,25 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the certificates; the exit code says what became of them."""
     from ssm_analysis.certificates.composition import SUBJECT, composed
-    from ssm_analysis.verification.residual_stream import verify_composition
-    from ssm_analysis.verification.verify import DTYPES, Wanted, verify_checkpoint
+    from ssm_analysis.certificates.question import DTYPES, Question
+    from ssm_analysis.checkpoint.loading import find_layers
+    from ssm_analysis.verification.checkpoints import Bound, verify_layers
+    from ssm_analysis.verification.residual_stream import compose
 
-    wanted = Wanted(
+    question = Question(
         hinf_below=arguments.hinf_below, l1_below=arguments.l1_below, dtypes=tuple(arguments.dtype or DTYPES), effort=arguments.effort
     )
     _check_whole(arguments)
-    asked = _chosen(arguments.property, (*wanted.properties, *(composed(wanted.dtypes) if arguments.composition else ())))
-    how = how_to_read(arguments)
-    with progress_bar("layers") as progress:
-        found = verify_checkpoint(
-            arguments.path,
-            **how,
-            layer=arguments.layer,
-            norm_name=arguments.norm,
-            input_radius=arguments.input_radius,
-            wanted=wanted,
-            progress=progress,
-        )
-    whole = []
-    if arguments.composition:
-        whole = verify_composition(arguments.path, **how, certificates=found, dtypes=wanted.dtypes, rms_floor=arguments.rms_floor)
-    layers = {name: [c for c in some if c.property in asked] for name, some in found.items()}
-    whole = [c for c in whole if c.property in asked]
+    properties = _chosen(arguments.property, (*question.properties, *(composed(question.dtypes) if arguments.composition else ())))
+    bound = Bound(input_radius=arguments.input_radius, norm_name=arguments.norm)
+    whole: list[Certificate] = []
+    with find_layers(arguments.path, how_to_read(arguments)) as checkpoint:
+        with progress_bar("layers") as progress:
+            found = verify_layers(checkpoint, question, bound, layer=arguments.layer, progress=progress)
+        if arguments.composition:
+            whole = compose(checkpoint, found, dtypes=question.dtypes, rms_floor=arguments.rms_floor)
+    layers = {name: [c for c in some if c.property in properties] for name, some in found.items()}
+    whole = [c for c in whole if c.property in properties]
     certificates = [*(certificate for some in layers.values() for certificate in some), *whole]
     code = exit_code([c.verdict for c in certificates], complete=not found.unverified)
     if arguments.json:
@@ -109,8 +109,17 @@ def exit_code(verdicts: Sequence[str], *, complete: bool = True) -> int:
     return UNDECIDED if "undecided" in verdicts or not complete else PROVED
 
 
+def _canonical(name: str) -> str:
+    """Return the name of a property with the short name of its format."""
+    from ssm_analysis.certificates.formats import ALIASES
+
+    kind, colon, dtype = name.partition(":")
+    return f"{kind}{colon}{ALIASES.get(dtype, dtype)}"
+
+
 def _chosen(names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
-    """``no_overflow`` stands for all its formats."""
+    """Return the properties that are meant: ``no_overflow`` stands for all its formats, ``no_overflow:bfloat16`` for one."""
+    names = [_canonical(name) for name in names or ()]
     unknown = [name for name in names or () if name not in known and name not in {known_name.partition(":")[0] for known_name in known}]
     if unknown:
         needs = [name for name in ("hinf_below", "l1_below") if name in unknown]
@@ -164,8 +173,7 @@ def _in_full(certificates: Sequence["Certificate"]) -> "Table":
     for name in ("property", "verdict", "theorem", "numbers, between what was attained and what is proved"):
         table.add_column(name, no_wrap=True)
     for certificate in certificates:
-        first = str(certificate).splitlines()[0].partition(": ")[2]
-        table.add_row(certificate.property, MARKS[certificate.verdict], certificate.theorem, first)
+        table.add_row(certificate.property, MARKS[certificate.verdict], certificate.theorem, certificate.numbers)
     return unwrapped(table)
 
 
@@ -203,7 +211,7 @@ def _reasons(layers: Mapping[str, list["Certificate"]]) -> list[str]:
     for layer, some in layers.items():
         for certificate in some:
             if certificate.verdict != "proved":
-                words = certificate.reason or (certificate.witness.describe() if certificate.witness is not None else "")
+                words = certificate.explanation
                 key = (MARKS[certificate.verdict], re.sub(r"\d[\d.]*(e[+-]?\d+)?", "0", words))  # numbers differ from layer to layer
                 shared.setdefault(key, []).append((layer or "(bare)", certificate.property, words))
     lines = []
@@ -212,7 +220,9 @@ def _reasons(layers: Mapping[str, list["Certificate"]]) -> list[str]:
         names, first = dict.fromkeys(name for _, name, _ in cases), cases[0]
         where = first[0] if len(found) == 1 else f"{len(found)} layers, first {first[0]}"
         lines.append(f"{mark} {', '.join(names)}, {where}: {first[2]}")
-    if any("input_radius=" in line for line in lines):
+    from ssm_analysis.certificates.certificate import INPUT_BOUND
+
+    if any(INPUT_BOUND in certificate.needs for some in layers.values() for certificate in some):
         lines.append(
             "on the command line: --norm NAME of the norm beside the layer, or --input-radius R; in Python verify(path, norm={layer: ...})"
         )

@@ -1,29 +1,27 @@
 """Two checkpoints of one model beside each other: which tensors never moved, and where the eigenvalues went."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
+from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.families.base import Layer
-from ssm_analysis.families.shared.layouts import Layout
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
 from ssm_analysis.inspection.rows import Row
 from ssm_analysis.xp import to_numpy
 
 
-def compare(
-    source: Source,
-    against: Source,
-    *,
-    family: str | None = None,
-    assume: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    layouts: Sequence[Layout] = (),
-) -> list[Row]:
-    """How each layer of ``source`` differs from the layer of the same name in ``against``, an earlier or another checkpoint.
+def compare(source: Source, against: Source, **read: Unpack[ReadKeywords]) -> list[Row]:
+    """Tell how each layer of ``source`` differs from the layer of the same name in ``against``, an earlier or another checkpoint.
+
+    Parameters
+    ----------
+    source, against
+        Two checkpoints of one model, as for `load`.
+    **read
+        ``family``, ``assume``, ``config`` and ``layouts``, for both; see `ReadOptions`.
 
     Returns
     -------
@@ -37,8 +35,8 @@ def compare(
     CheckpointError, ValueError
         As `load`.
     """
-    how = {"family": family, "assume": assume, "config": config, "layouts": layouts}
-    with find_layers(source, **how) as new, find_layers(against, **how) as old:  # type: ignore[arg-type]
+    how = ReadOptions(**read)
+    with find_layers(source, how) as new, find_layers(against, how) as old:
         of_old = {group.name: group for group in old.groups}
         rows: list[Row] = []
         for group in new.groups:

@@ -1,19 +1,21 @@
 """One row for each recurrent layer of a checkpoint, with what is wrong with it, layer by layer in bounded memory."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
+from ssm_analysis.checkpoint.problems import Problem
+from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.checkpoint.recognition import Group
 from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.families.base import Layer
-from ssm_analysis.families.shared.layouts import REVERSE, Layout
+from ssm_analysis.families.shared.layouts import REVERSE
 from ssm_analysis.inspection.doctor import as_data, findings, findings_of_tensors
 from ssm_analysis.inspection.poles_of_layers import layer_poles
 from ssm_analysis.inspection.rows import Row, row_of
@@ -26,7 +28,7 @@ Progress = Callable[[int, int], None]
 class Inspection(list[Row]):
     """Rows, and what is wrong with the checkpoint as a whole."""
 
-    def __init__(self, rows: Iterable[Row], *, description: str, problems: Sequence[str]) -> None:
+    def __init__(self, rows: Iterable[Row], *, description: str, problems: Sequence[Problem]) -> None:
         super().__init__(rows)
         self.description = description
         self.problems = tuple(problems)
@@ -35,20 +37,17 @@ class Inspection(list[Row]):
 def inspect(
     source: Source,
     *,
-    family: str | None = None,
-    assume: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    layouts: Sequence[Layout] = (),
     norms: bool = True,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    **read: Unpack[ReadKeywords],
 ) -> Inspection:
-    """One row of plain data for each recurrent layer: ``pandas.DataFrame(ssm.inspect(path))``.
+    """Return one row of plain data for each recurrent layer: ``pandas.DataFrame(ssm.inspect(path))``.
 
     Parameters
     ----------
-    source, family, assume, config, layouts
-        As `load`.
+    source
+        A checkpoint or a live module, as for `load`.
     norms
         Whether horizon, effective order and H-infinity norm are computed: most of the time for time-invariant layers.
     executor
@@ -56,6 +55,8 @@ def inspect(
         after the other.
     progress
         Called with the number of layers that are done and of all.
+    **read
+        ``family``, ``assume``, ``config`` and ``layouts``; see `ReadOptions`.
 
     Returns
     -------
@@ -79,14 +80,15 @@ def inspect(
     >>> row["family"], row["states"], row["memory"]
     ('lru', 8, 'medium')
     """
-    with find_layers(source, family=family, assume=assume, config=config, layouts=layouts) as found:
+    how = ReadOptions(**read)
+    with find_layers(source, how) as found:
         count = len(found.groups)
         if executor is None:
             rows = (rows_of_group(found, group, norms=norms) for group in found.groups)
         else:
             if not isinstance(source, str | os.PathLike):
                 raise TypeError(f"with an executor source must be a path, which every process opens itself, got {type(source).__name__}")
-            one = partial(_in_a_process, source, family=family, assume=assume, config=config, layouts=layouts, norms=norms)
+            one = partial(_in_a_process, source, how=how, norms=norms)
             rows = executor.map(one, range(count))
         counted = chain.from_iterable(_counted(rows, count, progress))
         return Inspection(counted, description=found.store.description, problems=found.problems)
@@ -132,6 +134,6 @@ def _counted(rows: Iterator[list[Row]], count: int, progress: Progress | None) -
             progress(done, count)
 
 
-def _in_a_process(source: str | os.PathLike[str], index: int, *, norms: bool, **how: Any) -> list[Row]:
-    with find_layers(source, **how) as found:
+def _in_a_process(source: str | os.PathLike[str], index: int, *, norms: bool, how: ReadOptions) -> list[Row]:
+    with find_layers(source, how) as found:
         return rows_of_group(found, found.groups[index], norms=norms)

@@ -7,10 +7,10 @@ values it has only along an input.
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from jaxtyping import Float
@@ -18,10 +18,10 @@ from jaxtyping import Float
 from ssm_analysis.analyses.gramians.energy import energy_beyond
 from ssm_analysis.analyses.gramians.hankel import hsv
 from ssm_analysis.analyses.memory.lemma import memory
-from ssm_analysis.checkpoint.loading import Source, find_layers, load_one
+from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
+from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.families import FAMILIES
 from ssm_analysis.families.base import Layer
-from ssm_analysis.families.shared.layouts import Layout
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
 from ssm_analysis.plots import curves
 from ssm_analysis.plots.channels import Channels, stable_channels
@@ -72,29 +72,23 @@ class _Read:
 
 
 def checkpoint_picture(
-    picture: str,
-    source: Source,
-    *,
-    layer: str | None = None,
-    family: str | None = None,
-    assume: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    layouts: Sequence[Layout] = (),
-    progress: PROGRESS | None = None,
+    picture: str, source: Source, *, layer: str | None = None, progress: PROGRESS | None = None, **read: Unpack[ReadKeywords]
 ) -> "Figure":
-    """A figure of all layers of a checkpoint, or of one.
+    """Draw all layers of a checkpoint, or one of them.
 
     Parameters
     ----------
     picture
         "unit-disk": eigenvalues in the disk, and their time constants; "bode": gain and phase; "impulse": the kernel; "hsv": Hankel
         singular values; "memory": shares that last longer than so many tokens.
-    source, family, assume, config, layouts
-        As `ssm_analysis.load`.
+    source
+        A checkpoint or a live module, as for `ssm_analysis.load`.
     layer
         The name of one layer, which is drawn channel by channel, as is the only one of a checkpoint. None: all layers.
     progress
         Called with the number of layers that are read and of all.
+    **read
+        ``family``, ``assume``, ``config`` and ``layouts``; see `ReadOptions`.
 
     Raises
     ------
@@ -112,23 +106,29 @@ def checkpoint_picture(
     >>> [ax.get_title() for ax in figure.axes]
     ['Inside the circle: stable; near it: long memory', 'How long, and how fast it oscillates']
     """
+    with find_layers(source, ReadOptions(**read)) as checkpoint:
+        return draw_checkpoint(picture, checkpoint, title=_title(source), layer=layer, progress=progress)
+
+
+def draw_checkpoint(
+    picture: str, checkpoint: FoundLayers, *, title: str, layer: str | None = None, progress: PROGRESS | None = None
+) -> "Figure":
+    """Draw all layers of an open checkpoint, or one of them; see `checkpoint_picture`."""
     if picture not in DRAWN:
         raise ValueError(f"picture must be one of {', '.join(DRAWN)}, got {picture!r}")
-    how = {"family": family, "assume": assume, "config": config, "layouts": layouts}
     if layer is not None:
-        one = _read(load_one(source, layer, **how))
+        one = _read(checkpoint.read_one(layer))
         _check_system([one.layer.family], picture, f"layer {one.layer.name!r}")
-        return DRAWN[picture][0](one, _title(source))
-    with find_layers(source, **how) as found:
-        families = [group.layout.family for group in found.groups]
-        _check_system(families, picture, "this checkpoint")
-        wanted = [g for g in found.groups if picture not in NEEDS_SYSTEM or not _selective(g.layout.family)]
-        left_out = len(found.groups) - len(wanted)
-        if len(found.groups) == 1 and len(alone := found.read(wanted[0])) == 1:
-            return DRAWN[picture][0](_read(alone[0]), _title(source))
-        layers = _counted((one for group in wanted for one in found.read(group)), [g.name for g in wanted], progress)
-        words = f"; {left_out} selective layer{'s' * (left_out > 1)} left out" if left_out else ""
-        return DRAWN[picture][1]((_read(one) for one in layers), _title(source), words)
+        return DRAWN[picture][0](one, title)
+    families = [group.layout.family for group in checkpoint.groups]
+    _check_system(families, picture, "this checkpoint")
+    drawn = [g for g in checkpoint.groups if picture not in NEEDS_SYSTEM or not _selective(g.layout.family)]
+    left_out = len(checkpoint.groups) - len(drawn)
+    if len(checkpoint.groups) == 1 and len(alone := checkpoint.read(drawn[0])) == 1:
+        return DRAWN[picture][0](_read(alone[0]), title)
+    layers = _counted((one for group in drawn for one in checkpoint.read(group)), [g.name for g in drawn], progress)
+    remark = f"; {left_out} selective layer{'s' * (left_out > 1)} left out" if left_out else ""
+    return DRAWN[picture][1]((_read(one) for one in layers), title, remark)
 
 
 def _check_system(families: list[str], picture: str, who: str) -> None:

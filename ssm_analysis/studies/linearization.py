@@ -26,6 +26,7 @@ from ssm_analysis.checkpoint.capture import left_as_it_was, signals_during
 from ssm_analysis.checkpoint.containers.in_memory import is_module
 from ssm_analysis.checkpoint.containers.torch_files import to_numpy as numbers
 from ssm_analysis.checkpoint.loading import find_layers
+from ssm_analysis.checkpoint.read_options import ReadOptions
 from ssm_analysis.families.base import Layer
 from ssm_analysis.families.shared.layouts import REVERSE, Layout
 from ssm_analysis.xp import Array, is_array, to_numpy
@@ -145,7 +146,7 @@ def small_signal(
     if along.shape[1:] != point.shape or not len(along):
         raise ValueError(f"directions must have shape (m, {len(point)}), one deviation from u0 a row, got {along.shape}")
     run = _plain_call(module) if call is None else call
-    with find_layers(module, layouts=layouts) as found:
+    with find_layers(module, ReadOptions(layouts=layouts)) as found:
         layers = {group.prefix: found.read(group) for group in found.groups}
     both = [layer.name for here in layers.values() for layer in here if layer.name.endswith(REVERSE)]
     if both:

@@ -2,20 +2,22 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from ssm_analysis.certificates import Certificate
 from ssm_analysis.certificates.composition import Block, composition_certificates, gated_output, normalized_output, undecided
+from ssm_analysis.certificates.formats import format_name
+from ssm_analysis.certificates.question import DTYPES, Question
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
+from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.checkpoint.recognition import Group
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore
 from ssm_analysis.families import FAMILIES, Layer
 from ssm_analysis.families.shared.facts import OutputGate
-from ssm_analysis.families.shared.layouts import Layout
+from ssm_analysis.verification.checkpoints import Bound, verify_layers
 from ssm_analysis.verification.norm_in_front import norm_in_front
-from ssm_analysis.verification.verify import DTYPES, Wanted, verify_checkpoint
 
 EMBEDDING = re.compile(r"(^|\.)(embeddings?|embed_tokens|wte)\.weight$")
 OUTSIDE = re.compile(r"(^|\.)(embeddings?|embed_tokens|wte|norm_f|norm|final_layernorm|lm_head|head)\.(weight|bias|scale)$")
@@ -28,30 +30,22 @@ class NotCoveredError(ValueError):
 
 
 def verify_composition(
-    source: Source,
-    *,
-    family: str | None = None,
-    assume: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-    layouts: Sequence[Layout] = (),
-    certificates: Mapping[str, Sequence[Certificate]] | None = None,
-    dtypes: Sequence[str] = DTYPES,
-    rms_floor: float | None = None,
+    source: Source, *, dtypes: Sequence[str] = DTYPES, rms_floor: float | None = None, **read: Unpack[ReadKeywords]
 ) -> list[Certificate]:
-    """Bounds of x_{l+1} = x_l + block_l(norm_l(x_l)) for all inputs, and whether differences stay small.
+    """Bound x_{l+1} = x_l + block_l(norm_l(x_l)) for all inputs, and tell whether differences stay small.
 
     For stacks of Mamba, Falcon-Mamba and Mamba-2 blocks and nothing else; every other model is undecided, with what stands in the way.
 
     Parameters
     ----------
-    source, family, assume, config, layouts
-        As `load`.
-    certificates
-        Of its layers, as `verify_checkpoint` returns them for this source; computed here where they are not given.
+    source
+        A checkpoint or a live module, as for `load`.
     dtypes
         Formats of the residual stream.
     rms_floor
         A lower bound of the root mean square of what enters each norm, where one is known.
+    **read
+        ``family``, ``assume``, ``config`` and ``layouts``; see `ReadOptions`.
 
     Returns
     -------
@@ -63,15 +57,21 @@ def verify_composition(
     CheckpointError, ValueError
         As `load`, or if ``rms_floor`` is not a positive number.
     """
-    if certificates is None:
-        wanted = Wanted(dtypes=())
-        certificates = verify_checkpoint(source, family=family, assume=assume, config=config, layouts=layouts, wanted=wanted)
-    with find_layers(source, family=family, assume=assume, config=config, layouts=layouts) as found:
-        try:
-            blocks, start = _stack(found, certificates)
-        except (NotCoveredError, CheckpointError) as error:
-            return undecided(dtypes, str(error))
-    return composition_certificates(blocks, start, dtypes=dtypes, rms_floor=rms_floor)
+    with find_layers(source, ReadOptions(**read)) as checkpoint:
+        certificates = verify_layers(checkpoint, Question(dtypes=()), Bound())
+        return compose(checkpoint, certificates, dtypes=dtypes, rms_floor=rms_floor)
+
+
+def compose(
+    checkpoint: FoundLayers, certificates: Mapping[str, Sequence[Certificate]], *, dtypes: Sequence[str], rms_floor: float | None
+) -> list[Certificate]:
+    """Compose the certificates of the layers of an open checkpoint to those of its residual stream; see `verify_composition`."""
+    formats = [format_name(dtype) for dtype in dtypes]
+    try:
+        blocks, start = _stack(checkpoint, certificates)
+    except (NotCoveredError, CheckpointError) as error:
+        return undecided(formats, str(error))
+    return composition_certificates(blocks, start, dtypes=formats, rms_floor=rms_floor)
 
 
 def _stack(found: FoundLayers, certificates: Mapping[str, Sequence[Certificate]]) -> tuple[list[Block], np.ndarray]:

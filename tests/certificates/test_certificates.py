@@ -157,7 +157,7 @@ def test_wrong_subjects_and_norms_are_refused():
         verify(3)
     with pytest.raises(TypeError, match="norm must be an RMSNorm or a LayerNorm"):
         verify(a_system(), norm=3)
-    with pytest.raises(ValueError, match="norm names layers that there are not: b"):
+    with pytest.raises(ValueError, match="norm names layers that there are not: 'b'"):
         verify({"a": fresh("lru")}, norm={"b": RMSNorm(weight=np.ones(1))})
     with pytest.raises(ValueError, match="weight of a RMSNorm must be finite"):
         RMSNorm(weight=np.array([np.nan]))

@@ -9,7 +9,7 @@ import pytest
 import ssm_analysis as ssm
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, verify
 from ssm_analysis.certificates.dense import circle
-from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.question import Inquiry, Question
 from ssm_analysis.families.s4.certificate import contraction
 from ssm_analysis.families.shared.hippo import hippo
 from tests.benchmarks.certificates import UNSTABLE
@@ -45,7 +45,7 @@ def of_radius(rng, n, radius):
 
 
 def question_about(layer):
-    return Question(subject=layer, name="", inputs=None, dtypes=(), hinf_below=None, l1_below=None, effort="fast", seed=0)
+    return Inquiry(question=Question(dtypes=(), effort="fast"), subject=layer, name="", inputs=None)
 
 
 @pytest.mark.parametrize("name", TIME_INVARIANT)

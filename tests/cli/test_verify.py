@@ -276,15 +276,16 @@ def test_a_bar_on_the_terminal_only(mamba):
     """Standard error on a pseudo-terminal: layers are counted there, and the output stays clean."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "ssm_analysis", "verify", mamba, *FAST, "--json"]
-    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=False, env={**os.environ, "TERM": "xterm"})
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as screen, contextlib.suppress(OSError):  # of a terminal that is gone: the end
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}) as process:
+        os.close(theirs)
         shown = b""
-        while more := screen.read1():
-            shown += more
+        with os.fdopen(ours, "rb") as screen, contextlib.suppress(OSError):  # of a terminal that is gone: the end
+            while more := screen.read1():  # while it runs: a terminal that nobody reads stops the program
+                shown += more
+        assert process.stdout is not None
+        json.loads(process.stdout.read())
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert process.returncode == 0
-    json.loads(process.stdout)
     assert "layers" in shown
     assert "2/2" in shown
 

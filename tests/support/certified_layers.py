@@ -5,7 +5,7 @@ import numpy as np
 from ssm_analysis import verify
 from ssm_analysis.certificates import LayerNorm, RMSNorm
 from ssm_analysis.certificates.input_set import input_set
-from ssm_analysis.certificates.question import Question
+from ssm_analysis.certificates.question import Inquiry, Question
 from tests.support.families_table import d_model
 
 BITS = 200
@@ -27,7 +27,7 @@ def a_norm(layer, kind, rng):
 
 def asked(layer, norm, effort="tight"):
     inputs = input_set(norm, None, d_model(layer))
-    return Question(subject=layer, name="layer", inputs=inputs, dtypes=("fp32",), hinf_below=None, l1_below=None, effort=effort, seed=0)
+    return Inquiry(question=Question(dtypes=("fp32",), effort=effort), subject=layer, name="layer", inputs=inputs)
 
 
 def adversaries(inputs, rng, *, length=24):

@@ -12,9 +12,9 @@ from ssm_analysis.checkpoint.loading import find_layers
 from ssm_analysis.families.rg_lru.layouts import GEMMA_FLAX, HAWK
 from ssm_analysis.families.s6.layouts import MAMBA
 from ssm_analysis.verification.norm_in_front import norm_in_front
-from ssm_analysis.verification.verify import verify_checkpoint
 from tests.checkpoint.test_hugging_face import MODELS, build, run
 from tests.support.torch_blocks import Mamba
+from tests.support.verified import verified
 
 SIZES = {
     "d_inner": 6, "d_state": 3, "d_model": 4, "d_conv": 4, "dt_rank": 2, "W": 4, "heads": 2, "block": 2, "taps": 4, "rows": 8,
@@ -137,14 +137,14 @@ def test_no_norm_in_a_place_that_is_known(rng, module, norm):
 def test_a_broken_norm_makes_its_layer_invalid(rng, leaf, value):
     tensors = tensors_of(MAMBA, rng, "mixer.") | {"norm.weight": np.ones(4), "norm.bias": np.zeros(4)}
     tensors[f"norm.{leaf}"][2] = value
-    (certificates,) = verify_checkpoint(tensors).values()
+    (certificates,) = verified(tensors).values()
     assert {c.verdict for c in certificates} == {"invalid"}
     assert f"NaN or infinite entries in 'norm.{leaf}', the norm in front" in certificates[0].reason
 
 
 def test_the_place_is_among_the_assumptions(rng):
     tensors = tensors_of(MAMBA, rng, "net.layers.0.mixer.") | {"net.layers.0.norm.weight": np.ones(4)}
-    (certificates,) = verify_checkpoint(tensors).values()
+    (certificates,) = verified(tensors).values()
     bounded = next(c for c in certificates if c.property == "bounded_state")
     assert "the input of the layer comes from a RMSNorm, net.layers.0.norm.weight of the checkpoint" in "; ".join(bounded.assumptions)
 
@@ -160,7 +160,7 @@ def test_a_norm_by_the_name_that_it_has_in_a_model_of_ones_own(rng):
     np.testing.assert_array_equal(named.norm.weight, np.arange(1.0, 5))
     np.testing.assert_array_equal(named.norm.bias, np.ones(4))
     for name, verdict in (("ln", "proved"), ("norm", "undecided")):
-        (certificates,) = verify_checkpoint(tensors, norm_name=name).values()
+        (certificates,) = verified(tensors, norm_name=name).values()
         assert {c.property: c.verdict for c in certificates}["bounded_state"] == verdict
 
 
@@ -171,5 +171,5 @@ def test_a_norm_in_front_of_a_layer_without_projection(rng):
         "encoder.norm.bias": np.zeros(4),
     }
     for name, verdict in (("norm", "proved"), (None, "undecided")):
-        (certificates,) = verify_checkpoint(tensors, norm_name=name).values()
+        (certificates,) = verified(tensors, norm_name=name).values()
         assert {c.property: c.verdict for c in certificates}["no_overflow:fp32"] == verdict

@@ -13,15 +13,15 @@ import torch
 import ssm_analysis as ssm
 from ssm_analysis.certificates import THEOREMS, Certificate, LayerNorm, RMSNorm
 from ssm_analysis.certificates.composition import composed
+from ssm_analysis.certificates.question import Question
 from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.cli import main
 from ssm_analysis.families.s4 import model as s4
-from ssm_analysis.verification.subjects import verify as verify_layers
-from ssm_analysis.verification.verify import Wanted, verify_checkpoint
 from tests.families.test_layouts_s4 import CASES as S4_CASES
 from tests.families.test_layouts_s4d import CASES as S4D_CASES
 from tests.support.stored_layers import NAME, SIZES, entry, fresh, stored, trained
 from tests.support.torch_blocks import BiMamba, Mamba
+from tests.support.verified import verified
 
 ROOT = Path(__file__).parents[2]
 AS_DEFINED = ("asymptotic_stability", "uniform_exponential_stability", "non_expansive", "bounded_state", "bounded_output")
@@ -60,7 +60,7 @@ def test_the_norm_in_the_file_bounds_its_layer_and_no_other(mamba):
     found = ssm.verify(mamba)
     assert verdicts(found["net.0.mixer"])["bounded_state"] == "undecided"
     assert verdicts(found["net.1.mixer"])["bounded_state"] == "proved"
-    by_hand = verify_layers(ssm.load(mamba)["net.1.mixer"], norm=RMSNorm(weight=mamba["net.1.norm.weight"]))
+    by_hand = ssm.verify(ssm.load(mamba)["net.1.mixer"], norm=RMSNorm(weight=mamba["net.1.norm.weight"]))
     for one, other in zip(found["net.1.mixer"], by_hand, strict=True):
         assert numbers(one) == numbers(other)
         assert (one.property, one.verdict, one.sha256) == (other.property, other.verdict, other.sha256)
@@ -107,7 +107,7 @@ def test_path_state_dict_and_module_agree(tmp_path):
 @pytest.mark.parametrize("family", list(SIZES))
 def test_every_family_is_answered(family):
     for radius in (None, 2.0):
-        (certificates,) = verify_checkpoint(stored(trained(family)), input_radius=radius).values()
+        (certificates,) = ssm.verify(stored(trained(family)), input_radius=radius).values()
         found = verdicts(certificates)
         assert tuple(found) == (*AS_DEFINED, *EXECUTED)
         assert found["non_expansive"] == "proved" or family == "s4"
@@ -132,7 +132,7 @@ def test_numbers_that_are_none_make_a_layer_invalid(family, value):
     layer = trained(family)
     for name, x in layer.params.items():
         tensors = stored(layer, **{name.replace(".", "_"): entry((0,) * x.ndim, value)})
-        (certificates,) = verify_checkpoint(tensors).values()
+        (certificates,) = ssm.verify(tensors).values()
         assert set(verdicts(certificates).values()) == {"invalid"}, name
         assert tuple(verdicts(certificates)) == (*AS_DEFINED, *EXECUTED)
         assert certificates[0].reason
@@ -158,14 +158,14 @@ def test_a_layer_that_the_file_does_not_tell_enough_about_is_undecided(mamba):
     """Another activation is no damage, but no theorem here knows it either."""
     with pytest.raises(ValueError, match="hidden_act is 'gelu'"):
         ssm.load(mamba, config={"hidden_act": "gelu"})
-    found = verify_checkpoint(mamba, config={"hidden_act": "gelu"})
+    found = ssm.verify(mamba, config={"hidden_act": "gelu"})
     assert {verdict for some in found.values() for verdict in verdicts(some).values()} == {"undecided"}
     assert "hidden_act is 'gelu'" in found["net.0.mixer"][0].reason
 
 
 def test_what_only_looks_like_a_layer_is_named(mamba):
     del mamba["net.0.mixer.dt_proj.bias"]
-    found = verify_checkpoint(mamba)
+    found = ssm.verify(mamba)
     assert list(found) == ["net.1.mixer"]
     (problem,) = found.unverified
     assert "net.0.mixer" in problem
@@ -174,7 +174,7 @@ def test_what_only_looks_like_a_layer_is_named(mamba):
 
 
 def test_nothing_is_unverified_in_a_whole_checkpoint(mamba):
-    found = verify_checkpoint(mamba)
+    found = ssm.verify(mamba)
     assert found.unverified == ()
     assert found.description
 
@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(tmp_path, mamba):
     safetensors.numpy.save_file({name: mamba[name] for name in first}, tmp_path / "model-00001-of-00002.safetensors")
     where = {name: f"model-0000{1 if name in first else 2}-of-00002.safetensors" for name in names}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    found = verify_checkpoint(tmp_path)
+    found = ssm.verify(tmp_path)
     assert list(found) == ["net.0.mixer"]
     assert found.unverified
     assert all(problem.startswith("missing") for problem in found.unverified)
@@ -195,15 +195,15 @@ def test_a_missing_file_is_named(tmp_path, mamba):
 
 
 def test_one_layer_alone(mamba):
-    assert list(verify_checkpoint(mamba, layer="net.1.mixer")) == ["net.1.mixer"]
-    assert list(verify_checkpoint(mamba, layer="net.1")) == ["net.1.mixer"]
+    assert list(verified(mamba, layer="net.1.mixer")) == ["net.1.mixer"]
+    assert list(verified(mamba, layer="net.1")) == ["net.1.mixer"]
     with pytest.raises(KeyError, match=r"no layer 'net.2'; there are 'net.0.mixer', 'net.1.mixer'"):
-        verify_checkpoint(mamba, layer="net.2")
+        verified(mamba, layer="net.2")
 
 
 def test_progress_counts_layers(mamba):
     seen = []
-    verify_checkpoint(mamba, progress=lambda done, count: seen.append((done, count)), wanted=Wanted(dtypes=()))
+    verified(mamba, progress=lambda done, count: seen.append((done, count)), dtypes=())
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -250,13 +250,13 @@ def test_both_directions_stand_behind_one_norm():
     block = torch.nn.Module()
     block.norm, block.mixer = torch.nn.LayerNorm(4), BiMamba(4, 6, 3)
     tensors = {name: x.detach().numpy() for name, x in block.state_dict().items()}
-    found = verify_checkpoint(tensors, assume={"conv_padding": "same"}, wanted=Wanted(dtypes=()))
+    found = ssm.verify(tensors, assume={"conv_padding": "same"}, dtypes=())
     assert list(found) == ["mixer", "mixer:reverse"]
     assert all(verdicts(some)["bounded_state"] == "proved" for some in found.values())
     del tensors["norm.weight"]
     norm = LayerNorm(weight=np.ones(4), bias=np.zeros(4))
     for name, proved in (("mixer", ["proved", "proved"]), ("mixer:reverse", ["undecided", "proved"])):
-        found = verify_checkpoint(tensors, assume={"conv_padding": "same"}, norm={name: norm}, wanted=Wanted(dtypes=()))
+        found = ssm.verify(tensors, assume={"conv_padding": "same"}, norm={name: norm}, dtypes=())
         assert [verdicts(some)["bounded_state"] for some in found.values()] == proved
 
 
@@ -268,7 +268,7 @@ def test_verdicts_are_those_of_the_eigenvalues(name):
     """Every way in which S4 and S4D are stored, stable and not; numpy's eigenvalues decide with 1e-6 to spare."""
     case = {**S4D_CASES, **S4_CASES}[name]()
     layers = ssm.load(case.tensors, assume=case.assume)
-    found = verify_checkpoint(case.tensors, assume=case.assume, wanted=Wanted(dtypes=()))
+    found = ssm.verify(case.tensors, assume=case.assume, dtypes=())
     for layer_name, layer in layers.items():
         sys = layer.system()
         size = np.max(np.abs(np.linalg.eigvals(sys.A) if isinstance(sys, ssm.StateSpace) else sys.poles()))
@@ -279,7 +279,7 @@ def test_verdicts_are_those_of_the_eigenvalues(name):
 
 def test_an_unstable_checkpoint_is_refuted_and_replays():
     layer = trained("s5")
-    (certificates,) = verify_checkpoint(stored(layer, Lambda_re=entry(1, 3e-9))).values()
+    (certificates,) = ssm.verify(stored(layer, Lambda_re=entry(1, 3e-9))).values()
     found = by_property(certificates)
     assert found["asymptotic_stability"].verdict == "refuted"
     assert found["asymptotic_stability"].witness.index == (1,)
@@ -291,7 +291,7 @@ def test_an_unstable_checkpoint_is_refuted_and_replays():
 def test_s4_in_the_layout_of_the_family():
     layer = trained("s4")
     assert layer.params.keys() >= s4.SHAPES.keys() - set(s4.OPTIONAL)
-    (certificates,) = verify_checkpoint(stored(layer), wanted=Wanted(dtypes=())).values()
+    (certificates,) = ssm.verify(stored(layer), dtypes=()).values()
     assert verdicts(certificates)["asymptotic_stability"] == "proved"
     assert NAME in certificates[0].subject
 
@@ -319,7 +319,7 @@ def test_the_theorems_in_the_documentation_are_those_of_the_code(write_theorems)
 def test_the_documentation_names_every_property_and_only_theorems_that_there_are(write_theorems):
     text = write_theorems.PAGE.read_text(encoding="utf-8")
     introduction = text[: text.index(write_theorems.MARK)]
-    wanted = Wanted(dtypes=("fp32",), hinf_below=1.0, l1_below=1.0).properties
+    wanted = Question(dtypes=("fp32",), hinf_below=1.0, l1_below=1.0).properties
     names = {name.replace("fp32", "<dtype>") for name in (*wanted, *composed(("fp32",)))}
     assert names <= set(re.findall(r"`([a-z0-9_]+(?::<dtype>)?)`", introduction))
     table = introduction[introduction.index("| layers | stability |") :].split("\n\n")[0]
@@ -343,7 +343,7 @@ def test_the_table_of_theorems_is_true(write_theorems, family):
     text = write_theorems.PAGE.read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if line.startswith(f"| {label[family]}") and "question" not in line]
     cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
-    (some,) = verify_checkpoint(stored(trained(family)), input_radius=1.0).values()
+    (some,) = ssm.verify(stored(trained(family)), input_radius=1.0).values()
     kinds = (("stability", "expansive"), ("bounded",), ("pole_inside", "no_overflow"))
     for cell, words in zip(cells, kinds, strict=True):
         for certificate in some:

@@ -13,6 +13,7 @@ import numpy as np
 from ssm_analysis.checkpoint.containers.plain_json import read_json
 from ssm_analysis.checkpoint.containers.single_file import open_file
 from ssm_analysis.checkpoint.containers.trees import left_out
+from ssm_analysis.checkpoint.problems import Problem, ProblemKind, as_problem, missing
 from ssm_analysis.checkpoint.store import CheckpointError, TensorStore, few
 
 NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<suffix>\.[a-z]+)")
@@ -58,16 +59,18 @@ def _merge(source: Path, names: Sequence[str], weight_map: Mapping[str, str]) ->
             try:
                 shards[name] = stack.enter_context(open_file(source.parent / name))
             except CheckpointError as error:
-                problems.append(f"missing or unreadable: {error}")
+                problems.append(missing(f"missing or unreadable: {error}"))
         owner: dict[str, str] = {}
         for name, shard in shards.items():
-            problems += [f"{name}: {problem}" for problem in shard.problems]
+            problems += [Problem(kind=problem.kind, text=f"{name}: {problem}") for problem in map(as_problem, shard.problems)]
             for tensor in shard.shapes:
                 if tensor not in owner or weight_map.get(tensor) == name:
                     owner[tensor] = name
         problems += _disagreements(shards, weight_map)
         if len(problems) > 20:
-            problems = [*problems[:20], f"and {len(problems) - 20} problems more"]
+            rest = [as_problem(problem) for problem in problems[20:]]
+            kind = next((problem.kind for problem in rest if problem.may_hide_a_layer), ProblemKind.NOTE)
+            problems = [*problems[:20], Problem(kind=kind, text=f"and {len(rest)} problems more")]
 
         def fetch(tensor: str) -> np.ndarray:
             return shards[owner[tensor]].fetch(tensor)
@@ -94,10 +97,10 @@ def _disagreements(shards: Mapping[str, TensorStore], weight_map: Mapping[str, s
     for name, shard in shards.items():
         for tensor in shard.shapes:
             found.setdefault(tensor, []).append(name)
-    problems = []
-    missing = [tensor for tensor in weight_map if tensor not in found]
-    if missing:
-        problems.append(f"missing: {len(missing)} tensors of the index, {few(missing)}")
+    problems: list[str] = []
+    absent = [tensor for tensor in weight_map if tensor not in found]
+    if absent:
+        problems.append(missing(f"missing: {len(absent)} tensors of the index, {few(absent)}"))
     extra = [tensor for tensor in found if tensor not in weight_map] if weight_map else []
     if extra:
         problems.append(f"not in the index but in its files, read all the same: {few(extra)}")

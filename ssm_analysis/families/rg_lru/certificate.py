@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ssm_analysis.certificates.certificate import Certificate, Quantity
-from ssm_analysis.certificates.question import Question, listed
+from ssm_analysis.certificates.question import Inquiry, listed
 from ssm_analysis.certificates.rounding import Interval, above, counted, row_norms, sigmoid, softplus
 from ssm_analysis.certificates.search import large_states, search_of, slow_inputs
 from ssm_analysis.certificates.selective import Ranges, selective_answers
@@ -21,26 +21,26 @@ COVERED = ("c", "epsilon", "reset_first")
 """Options that the theorems were written for."""
 
 
-def certify(question: Question) -> Iterator[Certificate]:
+def certify(inquiry: Inquiry) -> Iterator[Certificate]:
     """Yield the certificates of an RG-LRU layer."""
-    uncovered = question.uncovered_options(COVERED)
+    uncovered = inquiry.uncovered_options(COVERED)
     if uncovered:
-        return question.all_undecided(f"the options {listed(uncovered)} of RG-LRU are not covered by a theorem here")
-    if "a_imag_param" in question.layer.params:
-        return question.all_undecided("the complex state of this RG-LRU is not covered by a theorem here")
-    return selective_answers(question, ranges(question))
+        return inquiry.all_undecided(f"the options {listed(uncovered)} of RG-LRU are not covered by a theorem here")
+    if "a_imag_param" in inquiry.layer.params:
+        return inquiry.all_undecided("the complex state of this RG-LRU is not covered by a theorem here")
+    return selective_answers(inquiry, ranges(inquiry))
 
 
-def ranges(question: Question) -> Ranges:
+def ranges(inquiry: Inquiry) -> Ranges:
     """Return what is known of all channels, each of which has one state."""
-    p = question.params()
-    c, eps = float(question.layer.options.c), float(question.layer.options.epsilon)
+    p = inquiry.params()
+    c, eps = float(inquiry.layer.options.c), float(inquiry.layer.options.epsilon)
     W = p["a_param"].shape[0]
     full = Interval.exact(np.full(W, abs(c))) * softplus(Interval.exact(p["a_param"]))  # -log a with the gate open
     unknown = np.full(W, math.inf)
     gate, u = Interval(-unknown, unknown), unknown
-    if question.inputs is not None:
-        window = _window(question, p)
+    if inquiry.inputs is not None:
+        window = _window(inquiry, p)
         gate = _gate(window, p["a_gate.w"], p["a_gate.b"])
         admits = sigmoid(_gate(window, p["input_gate.w"], p["input_gate.b"]))
         u = above(window.s.size() * admits.hi, 4)
@@ -48,10 +48,10 @@ def ranges(question: Question) -> Ranges:
     rate = np.maximum(full.lo * opened.lo * (1 - 2.0**-50), 0.0)
     state = _state(u, rate, eps)
     slow = large = seen = None
-    if question.inputs is not None and c > 0:
-        search = search_of(question, taps=p["conv_1d.w"].shape[0] if "conv_1d.w" in p else 1)
+    if inquiry.inputs is not None and c > 0:
+        search = search_of(inquiry, taps=p["conv_1d.w"].shape[0] if "conv_1d.w" in p else 1)
         slow = slow_inputs(search, rate)
-        if question.effort == "witness":
+        if inquiry.effort == "witness":
             large, seen = large_states(search, state[:, None])
     return Ranges(
         rate=rate if c > 0 else np.zeros(W),
@@ -65,14 +65,14 @@ def ranges(question: Question) -> Ranges:
         theorems={"rate": "T2", "state": "RG-LRU energy"},
         quantities={"gate": Quantity(lower=float(np.min(opened.lo)), upper=float(np.max(opened.hi)), unit="(dimensionless)")},
         per_channel={"recurrence gate, lower": opened.lo, "gated input, upper": u},
-        reasons=_reasons(question, c, rate),
+        reasons=_reasons(inquiry, c, rate),
     )
 
 
-def _reasons(question: Question, c: float, rate: np.ndarray) -> dict[str, str]:
+def _reasons(inquiry: Inquiry, c: float, rate: np.ndarray) -> dict[str, str]:
     if c <= 0:
         return dict.fromkeys(("rate", "state", "sign"), f"c = {c} is not positive, so log a is not negative")
-    if question.inputs is not None and np.min(rate) <= 0:
+    if inquiry.inputs is not None and np.min(rate) <= 0:
         return {"state": "the gate can close so far that the bound of a underflows to 1"}
     return {}
 
@@ -89,16 +89,16 @@ def _state(u: np.ndarray, rate: np.ndarray, eps: float) -> np.ndarray:
     return np.where(np.isfinite(found), found, math.inf)
 
 
-def _window(question: Question, p: dict[str, np.ndarray]) -> Window:
+def _window(inquiry: Inquiry, p: dict[str, np.ndarray]) -> Window:
     """x of the recurrence: the input itself, or conv(linear_x(u))."""
-    assert question.inputs is not None
+    assert inquiry.inputs is not None
     W = p["a_param"].shape[0]
     if "linear_x.weight" not in p:
         one = np.ones((W, 1))
-        return window_of(weight=np.eye(W), bias=np.zeros(W), taps=one, conv_bias=np.zeros(W), inputs=question.inputs, padding="causal")
+        return window_of(weight=np.eye(W), bias=np.zeros(W), taps=one, conv_bias=np.zeros(W), inputs=inquiry.inputs, padding="causal")
     return window_of(
         weight=p["linear_x.weight"], bias=p["linear_x.bias"], taps=p["conv_1d.w"].T, conv_bias=p["conv_1d.b"],
-        inputs=question.inputs, padding="causal",
+        inputs=inquiry.inputs, padding="causal",
     )  # fmt: skip
 
 

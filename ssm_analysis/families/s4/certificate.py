@@ -17,7 +17,7 @@ from ssm_analysis.certificates.certificate import Certificate
 from ssm_analysis.certificates.dense import BALL_STATES, UNIT, Circle
 from ssm_analysis.certificates.full import bound_answers, stability_answers
 from ssm_analysis.certificates.gains import with_gain_answers
-from ssm_analysis.certificates.question import Question, listed
+from ssm_analysis.certificates.question import Inquiry, listed
 from ssm_analysis.certificates.rounding import above
 from ssm_analysis.certificates.witness import Eigenvalue
 from ssm_analysis.families.s4.spectrum import enclosed_eigenvalues
@@ -30,46 +30,46 @@ COVERED = ("dt_transform", "real_transform", "imag_transform", "conj_sym", "stri
 """Options that the theorems were written for."""
 
 
-def certify(question: Question) -> Iterator[Certificate]:
+def certify(inquiry: Inquiry) -> Iterator[Certificate]:
     """Yield the certificates of an S4 layer."""
-    uncovered = question.uncovered_options(COVERED)
+    uncovered = inquiry.uncovered_options(COVERED)
     if uncovered:
-        return question.all_undecided(f"the options {listed(uncovered)} of S4 are not covered by a theorem here")
-    sys = question.layer.system()
+        return inquiry.all_undecided(f"the options {listed(uncovered)} of S4 are not covered by a theorem here")
+    sys = inquiry.layer.system()
     assert isinstance(sys, StateSpace)
-    return with_gain_answers(question, sys, dplr_answers(question, sys))
+    return with_gain_answers(inquiry, sys, dplr_answers(inquiry, sys))
 
 
-def dplr_answers(question: Question, sys: StateSpace) -> Iterator[Certificate]:
+def dplr_answers(inquiry: Inquiry, sys: StateSpace) -> Iterator[Certificate]:
     """Yield the answers about an S4 layer but those about its gains."""
     sys = sys.map(lambda x: to_numpy(double(x)))
     entries = list(np.ndindex(sys.batch_shape))
-    found = contraction(question)
+    found = contraction(inquiry)
     if found is None:
-        found = _enclosed(question)
+        found = _enclosed(inquiry)
     witnesses = {i: Eigenvalue(A=sys.A[i], value=f.value, margin=f.radius[0] - 1, index=i) for i, f in zip(entries, found, strict=True)}
-    yield from stability_answers(question, found, witnesses, entries, assumed=question.assumed)
+    yield from stability_answers(inquiry, found, witnesses, entries, assumed=inquiry.assumed)
     if all(f.theorem == "DPLR" for f in found):
-        norm = "the norm is x^* diag(1/delta) x, with a step of its own for each state" if question.params()["inv_dt"].shape[1] > 1 else ""
-        assumed = (*question.assumed, *([norm] if norm else []))
-        yield question.answer("non_expansive", "proved", theorem="DPLR", rigor="exact", assumptions=assumed)
+        norm = "the norm is x^* diag(1/delta) x, with a step of its own for each state" if inquiry.params()["inv_dt"].shape[1] > 1 else ""
+        assumed = (*inquiry.assumed, *([norm] if norm else []))
+        yield inquiry.answer("non_expansive", "proved", theorem="DPLR", rigor="exact", assumptions=assumed)
     else:
-        yield question.undecided(
+        yield inquiry.undecided(
             "non_expansive",
             "Q is not P, or some -Re Lambda or step is not positive: the theorem on dissipative matrices is silent",
         )
-    yield from bound_answers(question, sys, found)
-    for dtype in question.dtypes:
+    yield from bound_answers(inquiry, sys, found)
+    for dtype in inquiry.dtypes:
         reason = "S4 runs as a convolution, or with a matrix that its code forms in the type: which one is rounded is not stored"
-        yield question.undecided(
+        yield inquiry.undecided(
             f"pole_inside:{dtype}", f"{reason}; verify(layer.system()) answers for the exported matrix rounded entry by entry"
         )
-        yield question.undecided(f"no_overflow:{dtype}", reason)
+        yield inquiry.undecided(f"no_overflow:{dtype}", reason)
 
 
-def contraction(question: Question) -> list[Circle] | None:
+def contraction(inquiry: Inquiry) -> list[Circle] | None:
     """||A_d||^2 <= 1 - 2 delta m / (1 + delta ||A||/2)^2 for each feature; None unless Q = P and all signs are right."""
-    p, options = question.params(), question.layer.options
+    p, options = inquiry.params(), inquiry.layer.options
     real_transform, dt_transform = options.real_transform, options.dt_transform
     if "Q" in p and not np.array_equal(p["Q"], p["P"]):
         return None
@@ -93,13 +93,13 @@ def contraction(question: Question) -> list[Circle] | None:
     return out
 
 
-def _enclosed(question: Question) -> list[Circle]:
+def _enclosed(inquiry: Inquiry) -> list[Circle]:
     """Return the circle of each feature from the enclosed eigenvalues of the stored continuous matrix."""
-    p, options = question.params(), question.layer.options
+    p, options = inquiry.params(), inquiry.layer.options
     (H, k), n = p["inv_dt"].shape, (2 if options.conj_sym else 1) * p["A_real"].shape[1]
-    if n > 2 * BALL_STATES[question.effort]:  # in balls of 256 bits: one matrix often serves many features
+    if n > 2 * BALL_STATES[inquiry.effort]:  # in balls of 256 bits: one matrix often serves many features
         return [
-            Circle(verdict="undecided", reason=f"not dissipative, and too many states ({n}) for balls with effort={question.effort!r}")
+            Circle(verdict="undecided", reason=f"not dissipative, and too many states ({n}) for balls with effort={inquiry.effort!r}")
         ] * H
     eigenvalues = enclosed_eigenvalues(p, options, or_none=True)
     transform = options.dt_transform if k == 1 else "none"

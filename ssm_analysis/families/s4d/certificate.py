@@ -7,7 +7,7 @@ import numpy as np
 from ssm_analysis.certificates.certificate import Certificate
 from ssm_analysis.certificates.gains import with_gain_answers
 from ssm_analysis.certificates.linear import diagonal_answers
-from ssm_analysis.certificates.question import Question, listed
+from ssm_analysis.certificates.question import Inquiry, listed
 from ssm_analysis.certificates.rounding import Interval
 from ssm_analysis.certificates.sign_tests import Decay, bilinear_rate, product_sign
 from ssm_analysis.families.shared.enclosed_transforms import enclosed_transform, tile_interval
@@ -18,19 +18,19 @@ COVERED = ("dt_transform", "real_transform", "imag_transform", "disc", "strictly
 """Options that the theorems were written for."""
 
 
-def certify(question: Question) -> Iterator[Certificate]:
+def certify(inquiry: Inquiry) -> Iterator[Certificate]:
     """Yield the certificates of an S4D layer."""
-    uncovered = question.uncovered_options(COVERED)
+    uncovered = inquiry.uncovered_options(COVERED)
     if uncovered:
-        return question.all_undecided(f"the options {listed(uncovered)} of S4D are not covered by a theorem here")
-    sys = question.layer.system()
+        return inquiry.all_undecided(f"the options {listed(uncovered)} of S4D are not covered by a theorem here")
+    sys = inquiry.layer.system()
     assert isinstance(sys, RealDiagonalSSM)
-    return with_gain_answers(question, sys, diagonal_answers(question, sys, decay_of_layer(question)))
+    return with_gain_answers(inquiry, sys, diagonal_answers(inquiry, sys, decay_of_layer(inquiry)))
 
 
-def decay_of_layer(question: Question) -> Decay:
+def decay_of_layer(inquiry: Inquiry) -> Decay:
     """Return how each mode decays: rates f(A_real) and steps g(inv_dt), whose transforms other than ``none`` are positive."""
-    p, options = question.params(), question.layer.options
+    p, options = inquiry.params(), inquiry.layer.options
     H = p["inv_dt"].shape[0]
     stored = tile_copies(p["A_real"], H)
     rate = tile_interval(enclosed_transform(options.real_transform, p["A_real"]), H)

@@ -7,7 +7,7 @@ import numpy as np
 from ssm_analysis.certificates.certificate import Certificate
 from ssm_analysis.certificates.gains import with_gain_answers
 from ssm_analysis.certificates.linear import diagonal_answers
-from ssm_analysis.certificates.question import Question, listed
+from ssm_analysis.certificates.question import Inquiry, listed
 from ssm_analysis.certificates.rounding import Interval, exp
 from ssm_analysis.certificates.sign_tests import Decay, bilinear_rate, product_sign
 from ssm_analysis.families.s5.model import CLIP
@@ -17,19 +17,19 @@ COVERED = ("discretization", "conj_sym", "clip_eigs", "step_rescale")
 """Options that the theorems were written for."""
 
 
-def certify(question: Question) -> Iterator[Certificate]:
+def certify(inquiry: Inquiry) -> Iterator[Certificate]:
     """Yield the certificates of an S5 layer."""
-    uncovered = question.uncovered_options(COVERED)
+    uncovered = inquiry.uncovered_options(COVERED)
     if uncovered:
-        return question.all_undecided(f"the options {listed(uncovered)} of S5 are not covered by a theorem here")
-    sys = question.layer.system()
+        return inquiry.all_undecided(f"the options {listed(uncovered)} of S5 are not covered by a theorem here")
+    sys = inquiry.layer.system()
     assert isinstance(sys, RealDiagonalSSM)
-    return with_gain_answers(question, sys, diagonal_answers(question, sys, decay_of_layer(question)))
+    return with_gain_answers(inquiry, sys, diagonal_answers(inquiry, sys, decay_of_layer(inquiry)))
 
 
-def decay_of_layer(question: Question) -> Decay:
+def decay_of_layer(inquiry: Inquiry) -> Decay:
     """Return how each mode decays: Lambda_re has the sign, since the steps exp(log_step) are positive."""
-    p, options = question.params(), question.layer.options
+    p, options = inquiry.params(), inquiry.layer.options
     re = np.minimum(p["Lambda_re"], CLIP) if options.clip_eigs else p["Lambda_re"]
     rescale = np.full(re.shape, float(options.step_rescale))
     delta = exp(Interval.exact(p["log_step"])) * Interval.exact(rescale)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssm_analysis.certificates.certificate import Certificate, Quantity
-from ssm_analysis.certificates.question import Question, listed
+from ssm_analysis.certificates.question import Inquiry, listed
 from ssm_analysis.certificates.rounding import Interval, above, counted, downward, exp, row_norms, softplus, upward
 from ssm_analysis.certificates.search import ENTRIES, STATES, Search, ascend, fields_along, large_states, search_of, slow_inputs
 from ssm_analysis.certificates.selective import Ranges, selective_answers
@@ -47,31 +47,31 @@ COVERED = ("conv_padding", "dt_offset", "mixer_rms_eps", "delta_scale")
 """Options that the theorems were written for."""
 
 
-def certify(question: Question) -> Iterator[Certificate]:
+def certify(inquiry: Inquiry) -> Iterator[Certificate]:
     """Yield the certificates of an S6 layer."""
-    uncovered = question.uncovered_options(COVERED)
+    uncovered = inquiry.uncovered_options(COVERED)
     if uncovered:
-        return question.all_undecided(f"the options {listed(uncovered)} of S6 are not covered by a theorem here")
-    return selective_answers(question, ranges(question))
+        return inquiry.all_undecided(f"the options {listed(uncovered)} of S6 are not covered by a theorem here")
+    return selective_answers(inquiry, ranges(inquiry))
 
 
-def ranges(question: Question) -> Ranges:
+def ranges(inquiry: Inquiry) -> Ranges:
     """Return what is known of all heads together."""
-    options = question.layer.options
-    parts = [_head_ranges(question, head) for head in heads(question)]
+    options = inquiry.layer.options
+    parts = [_head_ranges(inquiry, head) for head in heads(inquiry)]
     rate, state, output, pre_lo, pre_hi = (np.concatenate([p[i] for p in parts]) for i in range(5))
     offset = float(options.dt_offset)
     normalized = options.mixer_rms_eps is not None
     step = softplus(Interval(pre_lo, pre_hi))
     slow = large = seen = None
     found: dict[str, np.ndarray] = {}
-    if question.inputs is not None:
-        taps = question.params()["conv1d.weight"].shape[-1]
-        search = search_of(question, taps=taps, ahead=0 if options.conv_padding == "causal" else taps // 2)
+    if inquiry.inputs is not None:
+        taps = inquiry.params()["conv1d.weight"].shape[-1]
+        search = search_of(inquiry, taps=taps, ahead=0 if options.conv_padding == "causal" else taps // 2)
         slow = slow_inputs(search, rate)
-        if question.effort == "witness":
+        if inquiry.effort == "witness":
             large, seen = large_states(search, state)
-            low, high = extreme_steps(question, search, len(rate))
+            low, high = extreme_steps(inquiry, search, len(rate))
             found = {"step before softplus, seen lower": low, "step before softplus, seen upper": high}
     return Ranges(
         rate=rate,
@@ -81,16 +81,16 @@ def ranges(question: Question) -> Ranges:
         slow=slow,
         large=large,
         state_seen=seen,
-        theorems={"rate": "RMS" if normalized and question.inputs is None else "T2", "state": "T5" if question.effort != "fast" else "T4"},
+        theorems={"rate": "RMS" if normalized and inquiry.inputs is None else "T2", "state": "T5" if inquiry.effort != "fast" else "T4"},
         quantities={"step": _step(step, offset, float(options.delta_scale))},
         per_channel={"step before softplus, lower": pre_lo, "step before softplus, upper": pre_hi, **found},
         reasons=dict.fromkeys(("sign", "state"), f"dt_offset = {offset} is negative, so the step may be") if offset < 0 else {},
     )
 
 
-def extreme_steps(question: Question, search: Search, channels: int) -> tuple[np.ndarray, np.ndarray]:
+def extreme_steps(inquiry: Inquiry, search: Search, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the smallest and the largest step before softplus that a search saw in each channel, NaN where it did not look."""
-    layer = question.lifted_layer()
+    layer = inquiry.lifted_layer()
     assert isinstance(layer, Layer)
     options = {k: v for k, v in layer.assumptions.items() if k not in ("dt_offset", "delta_scale")}
     search = replace(search, layer=replace(layer, assumptions=options))
@@ -114,24 +114,24 @@ def _step(softplus_of: Interval, offset: float, scale: float) -> Quantity:
     return Quantity(lower=float(downward(scale * low)), upper=float(upward(scale * high)), unit="(dimensionless)")
 
 
-def heads(question: Question) -> list[Head]:
+def heads(inquiry: Inquiry) -> list[Head]:
     """The heads of the layer; Mamba has one."""
-    p = with_heads(question.params())
+    p = with_heads(inquiry.params())
     zero = np.zeros(p["x_proj.weight"].shape[1])
     count, channels, _ = p["A_log"].shape
-    options = question.layer.options
+    options = inquiry.layer.options
     eps, scale = options.mixer_rms_eps, float(options.delta_scale)
     rank, n = p["dt_proj.weight"].shape[2], p["A_log"].shape[2]
     norms = None if eps is None else tuple(p.get(name, np.ones(size)) for name, size in zip(NORMS, (rank, n, n), strict=True))
     window = None
-    if question.inputs is not None:
+    if inquiry.inputs is not None:
         zeros = np.zeros(p["in_proj.weight"].shape[0])
         window = window_of(
             weight=p["in_proj.weight"],
             bias=p.get("in_proj.bias", zeros),
             taps=p["conv1d.weight"][:, 0],
             conv_bias=p.get("conv1d.bias", zeros),
-            inputs=question.inputs,
+            inputs=inquiry.inputs,
             padding=options.conv_padding,
         )
     return [
@@ -160,9 +160,9 @@ def step_rows(head: Head) -> Rows:
     return rows_of(head.window, R, Interval.ball(shift, radius), error=error)
 
 
-def _head_ranges(question: Question, head: Head) -> tuple[np.ndarray, ...]:
+def _head_ranges(inquiry: Inquiry, head: Head) -> tuple[np.ndarray, ...]:
     """rate, state (channels, d_state), output, and the two ends of the step before softplus."""
-    offset = float(question.layer.options.dt_offset)
+    offset = float(inquiry.layer.options.dt_offset)
     channels, n = head.a.lo.shape
     unknown, window = np.full(channels, math.inf), head.window
     step, B = None, None
@@ -185,8 +185,8 @@ def _head_ranges(question: Question, head: Head) -> tuple[np.ndarray, ...]:
         high = above_any(np.minimum(delta.hi, np.finfo(np.float64).max / 2), offset)
         state = targets(head.a, high, size_B[None, :], reach)
     else:
-        state = state_bounds(window, step, B, head.a, offset=offset, joint=question.effort != "fast")
-    scale = float(question.layer.options.delta_scale)  # of the step: a and the input are multiplied by it
+        state = state_bounds(window, step, B, head.a, offset=offset, joint=inquiry.effort != "fast")
+    scale = float(inquiry.layer.options.delta_scale)  # of the step: a and the input are multiplied by it
     state = above(state * scale, 2)
     if offset < 0:  # T1 needs a positive step
         state = np.where(rate[:, None] > 0, state, math.inf)
