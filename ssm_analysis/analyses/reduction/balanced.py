@@ -27,7 +27,7 @@ Autom. Control 32 (1987) 815-819 and Hinrichsen, Pritchard, ibid. 35 (1990) 1361
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Inexact, Int
@@ -223,10 +223,10 @@ def take_modes(sys: Modal, index: Int[Array, "*batch k"]) -> Modal:
     )
 
 
-def integer_order(order: object) -> int:
+def integer_order(order: SupportsIndex) -> int:
     """Return ``order`` as an int, or raise a TypeError that says what is wanted."""
     try:
-        return operator.index(order)  # type: ignore[arg-type]
+        return operator.index(order)
     except TypeError as error:
         raise TypeError(f"order must be a whole number of states, got {order!r}") from error
 

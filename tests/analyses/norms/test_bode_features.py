@@ -357,6 +357,7 @@ def test_a_peak_is_a_peak():
     """Lower on both sides, the gain as said."""
     sys = STABLE["realpart_siso"]
     found = resonances(sys, 5)
+    assert np.isfinite(found.frequency[0])
     for omega, height in zip(found.frequency, found.gain, strict=True):
         if np.isfinite(omega):
             around = gains(sys, [omega - 1e-5, omega, omega + 1e-5])

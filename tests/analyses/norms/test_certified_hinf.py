@@ -16,7 +16,7 @@ from ssm_analysis.analyses.norms import arc_enclosures, certified_hinf
 from ssm_analysis.analyses.norms.arc_enclosures import Enclosure, dense_arcs, matrix_arcs, proved_stable, scalar_arcs
 from ssm_analysis.analyses.norms.system_norms import hinf_bounds, hinf_norm
 from ssm_analysis.analyses.responses.gains import all_modes, gain
-from tests.analyses.norms.test_peak_search import legs
+from tests.support.non_normal import legs
 from tests.support.systems_table import STABLE, UNSTABLE, in_torch
 
 
@@ -152,6 +152,7 @@ def test_arcs_share_the_circle_without_gaps():
         return Enclosure(zeros, zeros, zeros > 0)
 
     certified_hinf._branch_and_bound(spy, np.ones(1), rtol=1e-6, half=False)
+    assert len(arcs) == certified_hinf.ARCS
     arcs.sort()
     assert arcs[0][0] <= -math.nextafter(math.pi, 4)
     assert arcs[-1][1] >= math.nextafter(math.pi, 4)

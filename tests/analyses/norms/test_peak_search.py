@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, frequency_response
 from ssm_analysis.analyses.norms.system_norms import hinf_bounds, hinf_norm, hinf_peak
 from ssm_analysis.analyses.responses.gains import gain, gain_slope, resolvent
+from tests.support.non_normal import legs
 from tests.support.systems_table import STABLE, UNSTABLE, in_torch, random_fields
 
 REAL = [name for name, sys in STABLE.items() if not sys.batch_shape and isinstance(sys, RealDiagonalSSM)]
@@ -27,18 +28,6 @@ def ab13dd(sys, tol=1e-10):
 def one_mode(log_pole, residue=1.0, through=0.0, kind=DiagonalSSM):
     one = np.ones((1, 1))
     return kind(log_poles=np.array([log_pole]), B=residue * one, C=one, D=through * one)
-
-
-def legs(n, delta, rng, *, turned):
-    """HiPPO-LegS by the bilinear rule: eigenvector condition 1e47 at n = 64."""
-    i = np.arange(n)
-    a = -np.tril(np.sqrt(np.outer(2 * i + 1, 2 * i + 1)), -1) - np.diag(i + 1.0)
-    inverse = np.linalg.inv(np.eye(n) - delta / 2 * a)
-    A, B, C = inverse @ (np.eye(n) + delta / 2 * a), inverse @ np.sqrt(2 * i + 1.0)[:, None] * delta, rng.normal(size=(1, n))
-    if turned:
-        Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
-        A, B, C = Q @ A @ Q.T, Q @ B, C @ Q.T
-    return StateSpace(A=A, B=B, C=C, D=np.zeros((1, 1)))
 
 
 @given(st.floats(-30, -1e-13), st.floats(-3.1, 3.1))

@@ -50,6 +50,10 @@ def rank(sys):
     return max(1, int(np.max(np.sum(s > 1e-12 * s[..., :1], axis=-1))))
 
 
+RANKED = [name for name in STABLE if rank(STABLE[name]) > 1]
+"""Systems of which some states can be left out."""
+
+
 def lru(rng, n, m=2, *, radii=(0.8, 0.99), phase=np.pi):
     """One of each conjugate pair, as an LRU layer stores them."""
     B, C = (rng.normal(size=shape) + 1j * rng.normal(size=shape) for shape in ((n, m), (m, n)))
@@ -110,7 +114,7 @@ def test_bound_on_random_systems(f, seed, n, m, p, complex_):
         assert peak(sys, result.system, CIRCLE[::2]) <= result.error_bound * (1 + 1e-9) + 1e-9 * size(sys)
 
 
-@pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("name", RANKED)
 def test_singular_perturbation_keeps_the_gain_at_zero_and_the_first_singular_values(name):
     sys = STABLE[name]
     s = hsv(sys)
@@ -120,7 +124,7 @@ def test_singular_perturbation_keeps_the_gain_at_zero_and_the_first_singular_val
         np.testing.assert_allclose(hsv(reduced), s[..., :order], rtol=1e-7 + 2 * pole_rounding(sys), atol=1e-10 * np.max(s))
 
 
-@pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("name", RANKED)
 def test_truncation_keeps_d_and_never_raises_a_singular_value(name):
     # in discrete time a truncated balanced system is not balanced: P_r <= S_r and Q_r <= S_r only
     sys = STABLE[name]
@@ -273,6 +277,7 @@ def test_modes_outside_the_circle_are_kept(f, name, rng):
     sys = UNSTABLE.get(name, replace(fresh, log_poles=fresh.log_poles + np.array([0, 0.3, 0, 0.4, 0])))
     whole = sys.to_dense()
     outside = whole.poles()[np.abs(whole.poles()) >= 1 - 1e-15]
+    assert len(outside) > 0
     order = len(outside) + 1
     result = f(sys, order=order)
     poles = result.system.poles()
