@@ -88,10 +88,32 @@ def gramian_factors(sys: LTI) -> tuple[Inexact[Array, "*batch n n"], Inexact[Arr
     states: they are those of states with equal input and output rows. With one input and one output both factors
     then share their pivots, and svd(L_Q* L_P) is accurate to the size of each singular value.
 
+    Parameters
+    ----------
+    sys
+        A stable time-invariant system. For a `RealDiagonalSSM` the answer belongs to its ``expand()``.
+
+    Returns
+    -------
+    tuple
+        L_P and L_Q with P = L_P L_P* and Q = L_Q L_Q*.
+
     Raises
     ------
     ValueError
         If a system is not stable: the Gramians do not exist.
+
+    References
+    ----------
+    Tombs, Postlethwaite, Int. J. Control 46 (1987) 1319-1330 (balancing by factors); the pivots are derived in `cauchy_factors`.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.gramians import gramian_factors
+    >>> one = np.ones((1, 1))
+    >>> right, left = gramian_factors(DiagonalSSM(log_poles=np.log([0.6]), B=one, C=2 * one, D=0 * one))
+    >>> (left * right).round(6)  # 2 / (1 - 0.36), the Hankel singular value
+    array([[3.125]])
     """
     sys = all_stable(sys, "gramian_factors")
     if isinstance(sys, StateSpace):

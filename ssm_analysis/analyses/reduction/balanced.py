@@ -232,6 +232,7 @@ def integer_order(order: SupportsIndex) -> int:
 
 
 def _reduced(sys: LTI, order: int | None, tol: float | None, project: Projection, caller: str) -> Reduction:
+    """Reduce the stable part of the system by ``project`` and join the modes with |lambda| >= 1 to it again."""
     check_system(sys, KINDS, caller)
     if (order is None) == (tol is None):
         raise ValueError(f"{caller} takes either order (a number of states) or tol (an error bound), got order={order!r} and tol={tol!r}")
@@ -256,10 +257,12 @@ def _reduced(sys: LTI, order: int | None, tol: float | None, project: Projection
 
 
 def _truncated(sys: StateSpace, T: Array, T_plus: Array) -> StateSpace:
+    """Return (T^+ A T, T^+ B, C T, D): the projected system, in which the states left out are 0."""
     return replace(sys, A=matmul(T_plus, matmul(sys.A, T)), B=matmul(T_plus, sys.B), C=matmul(sys.C, T))
 
 
 def _residualized(sys: StateSpace, T: Array, T_plus: Array) -> StateSpace:
+    """Return the projected system in which the states left out follow at once, by the formulas of this module."""
     xp, n, r = sys.xp, sys.nstates, T.shape[-1]
     both = xp.concat(_one_kind(T, sys.B), axis=-1)
     both = xp.linalg.solve(eye(n, like=sys.A) - sys.A, both)
