@@ -66,7 +66,7 @@ def test_the_family_of_contributing_is_inspected_verified_and_drawn(workplace, c
 
 
 def test_the_certificate_of_contributing_holds_against_adversaries(workplace, rng):
-    """Inputs of norm 3 that are random, constant, and aimed at one channel; the rate is attained at the worst of them."""
+    """Inputs of norm 3, random and aimed at one channel, up to the rounding of the scan; the rate is attained at the worst of them."""
     Path("leaky.py").write_text(blocks("CONTRIBUTING.md", "python")[0], encoding="utf-8")
     family = runpy.run_path("leaky.py")["FAMILY"]
     ssm.FAMILIES["leaky"] = family
@@ -79,7 +79,7 @@ def test_the_certificate_of_contributing_holds_against_adversaries(workplace, rn
     for u in (3 * noise / np.linalg.norm(noise, axis=1, keepdims=True), *(np.tile(row, (2000, 1)) for row in (*aimed, *-aimed))):
         along = layer.along(u)
         assert np.all(-np.max(along.log_poles[..., 0], axis=0) >= rate * (1 - 1e-12))
-        assert np.max(np.abs(ssm.simulate(along, layer.core_input(u)))) <= largest
+        assert np.max(np.abs(ssm.simulate(along, layer.core_input(u)))) <= largest * (1 + 1e-12)
     slowest = [-layer.along(aimed[[k]]).log_poles[0, k, 0] for k in range(4)]
     np.testing.assert_allclose(rate, slowest, rtol=1e-12)
 
