@@ -1,5 +1,6 @@
 """What a verification answers: one property, one verdict, the theorem behind it and the numbers that it rests on."""
 
+import builtins
 import hashlib
 import json
 import math
@@ -10,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ssm_analysis.certificates.subject import RecurrentLayer, is_layer
+from ssm_analysis.certificates.subject import RecurrentLayer
 from ssm_analysis.certificates.theorems import THEOREMS
 from ssm_analysis.certificates.witness import Witness
 from ssm_analysis.systems import LTI
+from ssm_analysis.systems.base import System
 from ssm_analysis.xp import double, to_numpy
 
 VERDICTS = ("proved", "refuted", "undecided", "invalid")
@@ -101,17 +103,17 @@ class Certificate:
         for name in ("quantities", "per_channel"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
-    @property
+    @builtins.property  # a field bears the plain name
     def numbers(self) -> str:
         """The first of the quantities in words; empty where there is none."""
         return next((sentence(name, value) for name, value in self.quantities.items()), "")
 
-    @property
+    @builtins.property  # a field bears the plain name
     def headline(self) -> str:
         """One line: the verdict, the property and its first number."""
         return ": ".join(part for part in (f"{self.verdict} {self.property}", self.numbers) if part)
 
-    @property
+    @builtins.property  # a field bears the plain name
     def explanation(self) -> str:
         """What refutes, or why nothing is decided; empty for a proof."""
         return self.witness.describe() if self.witness is not None else self.reason
@@ -199,7 +201,7 @@ def half_life(rate: Quantity) -> str:
 def fingerprint(subject: RecurrentLayer | LTI) -> str:
     """sha256 over names, types, shapes and bytes of the parameters, and the options that they are read with."""
     found = hashlib.sha256()
-    if is_layer(subject):
+    if not isinstance(subject, System):
         found.update(f"{subject.family} {subject.options!r}".encode())
         arrays = dict(subject.params)
     else:

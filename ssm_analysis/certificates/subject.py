@@ -15,10 +15,12 @@ class AssumedOption(Protocol):
     @property
     def value(self) -> Any:
         """The value."""
+        ...
 
     @property
     def source(self) -> str:
         """Who said so."""
+        ...
 
 
 @runtime_checkable
@@ -28,22 +30,27 @@ class RecurrentLayer(Protocol):
     @property
     def family(self) -> str:
         """Key of its family."""
+        ...
 
     @property
     def name(self) -> str:
         """Where it stands in its model; empty for a bare layer."""
+        ...
 
     @property
     def params(self) -> Mapping[str, Array]:
         """Arrays by name."""
+        ...
 
     @property
     def options(self) -> Any:
         """The frozen dataclass of its family's options."""
+        ...
 
     @property
     def assumptions(self) -> Mapping[str, AssumedOption]:
         """Options that the weights do not store."""
+        ...
 
     def system(self) -> LTI:
         """Return the time-invariant system of the layer, where it is one."""

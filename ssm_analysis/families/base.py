@@ -17,7 +17,7 @@ from ssm_analysis.xp import Array, all_finite, array_namespace, freeze, is_array
 
 if TYPE_CHECKING:
     from ssm_analysis.certificates.certificate import Certificate
-    from ssm_analysis.certificates.question import Question
+    from ssm_analysis.certificates.question import Inquiry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class TimeInvariantFamily:
     facts
         What the doctor, `verify` and the pictures ask about the parameters.
     certificate
-        ``certificate(question)`` yields the certificates of a layer; None: the layer is certified through its system.
+        ``certificate(inquiry)`` yields the certificates of a layer; None: the layer is certified through its system.
     """
 
     name: str
@@ -83,7 +83,7 @@ class TimeInvariantFamily:
     initial_spectrum: Callable[..., Spectrum]
     layouts: tuple[Layout, ...] = ()
     facts: Facts
-    certificate: "Callable[[Question], Iterator[Certificate]] | None" = None
+    certificate: "Callable[[Inquiry], Iterator[Certificate]] | None" = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,7 +101,7 @@ class SelectiveFamily:
     at_bias
         ``at_bias(params, options)`` returns the log-poles with the biases alone, as if the maps that read the input gave 0.
     certificate
-        ``certificate(question)`` yields the certificates of a layer; None: no theorem covers the family, and all is undecided.
+        ``certificate(inquiry)`` yields the certificates of a layer; None: no theorem covers the family, and all is undecided.
     """
 
     name: str
@@ -117,7 +117,7 @@ class SelectiveFamily:
     at_bias: Callable[..., Inexact[Array, "*batch n"]]
     layouts: tuple[Layout, ...] = ()
     facts: Facts
-    certificate: "Callable[[Question], Iterator[Certificate]] | None" = None
+    certificate: "Callable[[Inquiry], Iterator[Certificate]] | None" = None
 
 
 Family: TypeAlias = TimeInvariantFamily | SelectiveFamily

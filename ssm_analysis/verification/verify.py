@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Unpack, overload
+from typing import TypeGuard, Unpack, overload
 
 from ssm_analysis.certificates.certificate import Certificate
 from ssm_analysis.certificates.question import DTYPES, Question, listed
@@ -18,7 +18,7 @@ SYSTEMS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
 
 
 @overload
-def verify(
+def verify(  # pyright: ignore[reportOverlappingOverload]  # a live module, in `Source`, is Any to those without torch
     subject: Layer | LTI,
     *,
     norm: Norm | None = ...,
@@ -134,6 +134,6 @@ def _of_layers(layers: Mapping[str, Layer], question: Question, bound: Bound) ->
     return verification
 
 
-def _are_layers(subject: object) -> bool:
+def _are_layers(subject: object) -> TypeGuard[Mapping[str, Layer]]:
     """Return whether the subject is a mapping of layers, and not of arrays."""
     return isinstance(subject, Mapping) and all(isinstance(value, Layer) for value in subject.values())

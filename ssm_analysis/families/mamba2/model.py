@@ -184,7 +184,7 @@ def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = 
 def reference(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[np.ndarray, "l heads headdim 1"]:
     """The recurrence, token by token."""
     heads, headdim, _, N, d_mlp = sizes_of(params, u, options)
-    p = {name: to_numpy(double(v)) for name, v in params.items()}
+    p, (low, high) = {name: to_numpy(double(v)) for name, v in params.items()}, options.time_step_limit
     d, L, K = heads * headdim, u.shape[0], p["conv1d.weight"].shape[2]
     projected = options.ssm_in_multiplier * to_numpy(u) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0.0)
     projected = projected[:, 2 * d_mlp :] * np.repeat(options.ssm_multipliers, [d, d, options.n_groups * N, options.n_groups * N, heads])
@@ -194,7 +194,7 @@ def reference(params: Params, u: Float[Array, "l d_model"], options: Options = D
         mixed = np.sum(p["conv1d.weight"][:, 0].T * past[k : k + K], axis=0) + p.get("conv1d.bias", 0.0)
         x, B, C = np.split(mixed / (1 + np.exp(-mixed)), [d, d + options.n_groups * N])
         x, B, C = x.reshape(heads, headdim), *(np.repeat(v.reshape(options.n_groups, N), heads // options.n_groups, axis=0) for v in (B, C))
-        delta = options.delta_scale * np.clip(np.log1p(np.exp(projected[k, -heads:] + p["dt_bias"])), *options.time_step_limit)
+        delta = options.delta_scale * np.clip(np.log1p(np.exp(projected[k, -heads:] + p["dt_bias"])), low, high)
         for j in range(heads):
             h[j] = np.exp(-delta[j] * np.exp(p["A_log"][j])) * h[j] + delta[j] * np.outer(x[j], B[j])
             y[k, j, :, 0] = h[j] @ C[j] + p["D"].reshape(heads, -1)[j] * x[j]

@@ -25,7 +25,7 @@ def check_count(name: str, value: object, *, unit: str = "") -> None:
 
 def check_number(name: str, value: object, *, low: float = -math.inf, words: str = "a finite number") -> None:
     """Raise a ValueError unless the option is a finite number from ``low`` on; ``words`` say so."""
-    if not is_number(value) or not (low <= value < math.inf and value > -math.inf):
+    if not is_number(value) or not low <= float(value) < math.inf or float(value) == -math.inf:
         raise ValueError(f"{name} must be {words}, got {value!r}")
 
 
