@@ -3,12 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 from jaxtyping import Complex, Inexact
 
-from ssm_analysis.systems.base import System
+from ssm_analysis.systems.base import System, in_double
+from ssm_analysis.systems.conjugates import Modes, one_of_each_pair, real_matrices, refusal
 from ssm_analysis.systems.dense import StateSpace
 from ssm_analysis.systems.transfer import partial_fractions, residues, transfer_at
-from ssm_analysis.xp import Array, array_namespace, diag, matmul
+from ssm_analysis.xp import Array, array_namespace, diag, matmul, real, to_numpy
 
 if TYPE_CHECKING:
     import control
@@ -93,13 +95,16 @@ class DiagonalSSM(System):
             If this is a batch of several systems, or if the kernel is not real: python-control would drop the
             imaginary parts and answer for another system.
         """
-        from ssm_analysis.systems.pairing import one_of_each_pair
-
         if self.batch_shape:
             raise ValueError(
                 f"to_control() takes one system, got the batch shape {self.batch_shape}; index it first, e.g. sys[0].to_control()"
             )
-        return one_of_each_pair(self).to_control()
+        unit = max(float(self.xp.finfo(real(getattr(self, name)).dtype).eps) for name in self.AXES)
+        mu, B, C, D = (to_numpy(getattr(in_double(self), name)) for name in self.AXES)
+        if np.any(np.imag(D) != 0):
+            raise ValueError(refusal("D is complex"))
+        A, B, C = real_matrices(one_of_each_pair(Modes(mu, B, C), unit=unit))
+        return StateSpace(A=A, B=B, C=C, D=np.real(D), dt=self.dt).to_control()
 
 
 def read_before(log_poles: Array, C: Array) -> Array:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 from jaxtyping import Complex, Float, Inexact
 
 from ssm_analysis.systems.base import System, in_double
+from ssm_analysis.systems.conjugates import Modes, both_of_each_pair, real_matrices
 from ssm_analysis.systems.dense import StateSpace
 from ssm_analysis.systems.diagonal import DIAGONAL_AXES, DIAGONAL_HINTS, DiagonalSSM, read_before
-from ssm_analysis.systems.realification import block_form, conjugate_form
 from ssm_analysis.systems.transfer import partial_fractions, residues, transfer_at
 from ssm_analysis.xp import Array, is_complex, matmul, real
 
@@ -76,16 +76,23 @@ class RealDiagonalSSM(System):
         G = partial_fractions(self.poles(), residues(self) / 2, z, conjugates=True)
         return self.xp.reshape(G, (*G.shape[:-1], self.noutputs, self.ninputs))
 
+    @property
+    def modes(self) -> Modes:
+        """One of each conjugate pair of modes."""
+        return Modes(self.log_poles, self.B, self.C)
+
     def expand(self) -> DiagonalSSM:
         """The same system with both modes of each pair written out; modes that are real stay single.
 
         Its gradients keep those modes real: the direction in which a pole leaves the real axis is not followed.
         """
-        return conjugate_form(self)
+        mu, B, C = both_of_each_pair(self.modes)
+        return DiagonalSSM(log_poles=mu, B=B, C=C, D=self.D, dt=self.dt)
 
     def to_dense(self) -> StateSpace:
         """The equivalent system with real matrices: a 2 x 2 block for each pair, one entry for each real mode."""
-        return block_form(self)
+        A, B, C = real_matrices(self.modes)
+        return StateSpace(A=A, B=B, C=C, D=self.D, dt=self.dt)
 
     def to_control(self) -> "control.StateSpace":
         """The equivalent ``control.StateSpace``; raises a ValueError for a batch of several systems."""

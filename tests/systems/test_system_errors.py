@@ -142,7 +142,7 @@ class FakeLayer:
         (INVARIANT["realpart_siso"], "norm takes one of DiagonalSSM, StateSpace, got RealDiagonalSSM$"),
         (
             TIME_VARYING["ltv_real"],
-            r"got DiagonalLTV; poles and gains of a time-varying system belong to one moment: pass sys\.frozen\(t\)$",
+            r"got DiagonalLTV; poles and gains of a time-varying system belong to one moment: pass sys\.frozen\(at\)$",
         ),
         (FakeLayer(time_varying=False), r"got FakeLayer; pass layer\.system\(\) of the layer$"),
         (FakeLayer(time_varying=True), r"got FakeLayer; pass layer\.along\(u\) of the layer$"),

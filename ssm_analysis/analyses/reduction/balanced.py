@@ -38,7 +38,7 @@ from ssm_analysis.analyses.gramians.stability import unstable
 from ssm_analysis.analyses.norms.system_norms import hinf_norm
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_system, in_double
-from ssm_analysis.systems.realification import real_coordinates, states_per_mode
+from ssm_analysis.systems.conjugates import real_coordinates, states_per_mode
 from ssm_analysis.xp import (
     Array,
     adjoint,
@@ -313,13 +313,13 @@ def _real_factors(sys: RealDiagonalSSM) -> tuple[Float[Array, "*batch n k"], Flo
 
     T^{-*} is 2 T on a pair and T on a single mode.
     """
-    xp, whole, sizes = sys.xp, sys.expand(), states_per_mode(sys)
+    xp, whole, sizes = sys.xp, sys.expand(), states_per_mode(sys.modes)
     weight = xp.asarray(np.repeat(sizes, sizes)[:, None].astype(np.float64), device=device(sys.B))
     gramians = controllability_gramian(whole), observability_gramian(whole)
-    P, Q = (real_coordinates(sys, adjoint(real_coordinates(sys, X))) for X in gramians)
+    P, Q = (real_coordinates(sys.modes, adjoint(real_coordinates(sys.modes, X))) for X in gramians)
     (right, right_good), (left, left_good) = _cholesky(real(P)), _cholesky(real(Q))
     if not (right_good and left_good):
-        right, left = (_real_factor(real_coordinates(sys, L)) for L in gramian_factors(whole))
+        right, left = (_real_factor(real_coordinates(sys.modes, L)) for L in gramian_factors(whole))
     return right, weight * left
 
 

@@ -25,7 +25,7 @@ from ssm_analysis.analyses.reduction.balanced import integer_order, take_modes
 from ssm_analysis.analyses.spectrum.diagonalization import diagonalized
 from ssm_analysis.systems import LTI, DiagonalSSM, RealDiagonalSSM, StateSpace
 from ssm_analysis.systems.base import check_library, check_system, in_double
-from ssm_analysis.systems.realification import states_per_mode
+from ssm_analysis.systems.conjugates import states_per_mode
 from ssm_analysis.xp import Array, device, expm1, is_array, is_complex, matmul, real, to_numpy
 
 KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
@@ -209,7 +209,7 @@ def _chosen(sys: DiagonalSSM | RealDiagonalSSM, scores: Float[np.ndarray, "*batc
     As many leading modes are kept as ``order`` states can hold in every system. A batch needs a second state for a
     mode that is real in some of its systems only, so single modes come first.
     """
-    sizes = states_per_mode(sys) if isinstance(sys, RealDiagonalSSM) else np.ones(sys.nstates, dtype=np.int64)
+    sizes = states_per_mode(sys.modes) if isinstance(sys, RealDiagonalSSM) else np.ones(sys.nstates, dtype=np.int64)
     ranking = np.argsort(-scores, axis=-1, stable=True)
     pair = sizes[ranking] == 2
     needed = np.arange(1, sys.nstates + 1) + np.max(np.reshape(np.cumsum(pair, axis=-1), (-1, sys.nstates)), axis=0)
