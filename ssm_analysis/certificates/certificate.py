@@ -66,10 +66,13 @@ class Certificate:
         What the verdict takes for granted.
     reason
         What stands in the way of a decision, and what would help; empty for decided properties.
+    cause
+        Key of the reason or witness, shared by certificates that differ in their numbers alone; by default the reason, or the kind of
+        the witness.
     needs
         What would help to decide, for programs: ``INPUT_BOUND``.
     rigor
-        Of the arithmetic, one of ``RIGORS``.
+        How exact the arithmetic was, one of ``RIGORS``.
     witness
         The example that refutes; None for every other verdict.
     per_channel
@@ -77,7 +80,7 @@ class Certificate:
     cost_s
         Seconds that it took.
     sha256
-        Of the parameters, their names, shapes and types.
+        Fingerprint of the parameters, their names, shapes and types.
     """
 
     subject: str
@@ -88,6 +91,7 @@ class Certificate:
     assumptions: tuple[str, ...] = ()
     reason: str = ""
     rigor: str = "none"
+    cause: str = ""
     needs: frozenset[str] = frozenset()
     witness: Witness | None = None
     per_channel: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -102,6 +106,8 @@ class Certificate:
         assert not self.theorem or self.theorem in THEOREMS
         for name in ("quantities", "per_channel"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        if not self.cause:
+            object.__setattr__(self, "cause", self.reason if self.witness is None else self.witness.kind)
 
     @builtins.property  # a field bears the plain name
     def numbers(self) -> str:
@@ -130,7 +136,7 @@ class Certificate:
         return _certificate_of, (values | {"quantities": dict(self.quantities), "per_channel": dict(self.per_channel)},)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, texts, lists and dictionaries; infinities as texts, as JSON has none."""
+        """Return plain numbers, texts, lists and dictionaries; infinities as texts, as JSON has none."""
         return {
             "subject": self.subject,
             "property": self.property,
@@ -148,11 +154,11 @@ class Certificate:
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """`to_dict` as a JSON text."""
+        """Return `to_dict` as a JSON text."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def explain(self) -> str:
-        """A page of text: the verdict, the theorem and what it does not say, the numbers, the assumptions, the witness."""
+        """Return a page of text: the verdict, the theorem and what it does not say, the numbers, the assumptions, the witness."""
         lines = [self.headline, f"of {self.subject}", ""]
         if self.theorem:
             theorem = THEOREMS[self.theorem]
@@ -178,7 +184,7 @@ def _certificate_of(values: dict[str, Any]) -> Certificate:
 
 
 def sentence(name: str, value: Quantity) -> str:
-    """A quantity in words; rates come with their half-life."""
+    """Return a quantity in words; rates come with their half-life."""
     low, high = (f"{x:.6g}" for x in (value.lower, value.upper))
     text = f"{name} = {low}" if value.lower == value.upper else f"{name} in [{low}, {high}]"
     text += f" {value.unit}"
@@ -188,7 +194,7 @@ def sentence(name: str, value: Quantity) -> str:
 
 
 def half_life(rate: Quantity) -> str:
-    """log 2 / rate, in words."""
+    """Return the half-life log(2) / rate in words."""
     longest = math.log(2) / rate.lower if rate.lower > 0 else math.inf
     shortest = math.log(2) / rate.upper if rate.upper > 0 else math.inf
     if math.isinf(longest):
@@ -199,7 +205,7 @@ def half_life(rate: Quantity) -> str:
 
 
 def fingerprint(subject: RecurrentLayer | LTI) -> str:
-    """sha256 over names, types, shapes and bytes of the parameters, and the options that they are read with."""
+    """Return the sha256 over names, types, shapes and bytes of the parameters, and the options that they are read with."""
     found = hashlib.sha256()
     if not isinstance(subject, System):
         found.update(f"{subject.family} {subject.options!r}".encode())

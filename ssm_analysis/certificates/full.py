@@ -62,7 +62,7 @@ def stability_answers(
         elif verdicts[worst] == "proved":
             yield inquiry.answer(name, "proved", **known)
         else:
-            yield inquiry.undecided(name, found[worst].reason, **known)
+            yield inquiry.undecided(name, found[worst].reason, cause="eigenvalues", **known)
 
 
 def _decay(low: float, high: float) -> Quantity:
@@ -94,7 +94,10 @@ def _non_expansive(inquiry: Inquiry, sys: StateSpace, entries: list[tuple[int, .
     if not undecided:
         return inquiry.answer("non_expansive", "proved", quantities=quantities, **known)
     return inquiry.undecided(
-        "non_expansive", f"||A|| cannot be told from 1 in {len(undecided)} of {len(entries)} systems", quantities=quantities
+        "non_expansive",
+        f"||A|| cannot be told from 1 in {len(undecided)} of {len(entries)} systems",
+        cause="norm near 1",
+        quantities=quantities,
     )
 
 
@@ -173,4 +176,9 @@ def _rounded_entries(inquiry: Inquiry, sys: StateSpace, entries: list[tuple[int,
         return inquiry.answer(name, "proved", theorem="rounded entries", rigor="float with counted rounding", assumptions=assumed)
     mask = np.array(proved)
     where = first_index(~mask)
-    return inquiry.undecided(name, f"{counted_text(~mask, 'matrices')} as rounded are undecided, the first {where}", assumptions=assumed)
+    return inquiry.undecided(
+        name,
+        f"{counted_text(~mask, 'matrices')} as rounded are undecided, the first {where}",
+        cause="rounded matrices",
+        assumptions=assumed,
+    )

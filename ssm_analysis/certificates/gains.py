@@ -55,9 +55,17 @@ def _verdict(inquiry: Inquiry, name: str, limit: float, sys: LTI, bounds: Bounds
         witness = _frequency(sys[index], limit) if name == "hinf_below" else _worst_input(sys[index], limit)
         if witness is not None:
             return inquiry.answer(name, "refuted", witness=witness, **known)
-        return inquiry.undecided(name, f"the lower bound is above the limit, but no witness of up to {LONGEST} tokens replays", **known)
+        return inquiry.undecided(
+            name,
+            f"the lower bound is above the limit, but no witness of up to {LONGEST} tokens replays",
+            cause="no witness replays",
+            **known,
+        )
     return inquiry.undecided(
-        name, f"the limit {limit:g} lies between the bounds {float(np.max(low)):.9g} and {float(np.max(high)):.9g}", **known
+        name,
+        f"the limit {limit:g} lies between the bounds {float(np.max(low)):.9g} and {float(np.max(high)):.9g}",
+        cause="limit between bounds",
+        **known,
     )
 
 

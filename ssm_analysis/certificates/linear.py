@@ -129,7 +129,9 @@ def _unbounded(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Deca
         if mask.any():
             yield inquiry.answer(name, "refuted", witness=_mode(decay, mask), **known)
         else:
-            yield inquiry.undecided(name, f"{counted_text(bad, 'modes')} do not decay, but none of them {lacks}", **known)
+            yield inquiry.undecided(
+                name, f"{counted_text(bad, 'modes')} do not decay, but none of them {lacks}", cause=f"modes: none {lacks}", **known
+            )
     for dtype in inquiry.dtypes:
         yield inquiry.undecided(f"no_overflow:{dtype}", "the system is not stable, so no bound of its state holds for all times")
 
@@ -159,7 +161,10 @@ def _pole_inside(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: De
     if bad.any():
         return inquiry.answer(name, "refuted", quantities={"slowest decay rate": slowest(decay)}, witness=bits(first_index(bad)), **known)
     return inquiry.undecided(
-        name, f"{counted_text(~inside, 'poles')} round to a number on the circle within the accuracy of their angle", **known
+        name,
+        f"{counted_text(~inside, 'poles')} round to a number on the circle within the accuracy of their angle",
+        cause="angle of poles",
+        **known,
     )
 
 
@@ -185,4 +190,4 @@ def _no_overflow(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: De
     reason = f"the bound exceeds {largest:.6g} in {counted_text(top >= largest, 'systems')}"
     if not safe.all():
         reason += f"; {counted_text(~safe, 'modes')} decay by less than rounding to {dtype} can add"
-    return inquiry.undecided(name, reason, quantities=quantities, **known)
+    return inquiry.undecided(name, reason, cause="large state" if safe.all() else "slow modes", quantities=quantities, **known)

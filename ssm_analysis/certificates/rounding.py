@@ -173,11 +173,6 @@ def _silu(b: "flint.arb") -> "flint.arb":
     return b / (1 + (-b).exp())
 
 
-def product_error(rows: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Bound of the rounding of a product whose inner length is ``rows``, from the product of the absolute values."""
-    return above(counted(rows + 2) * (np.abs(left) @ np.abs(right)), rows + 4)
-
-
 def row_norms(M: np.ndarray) -> np.ndarray:
     """Upper bounds of the 2-norms of the rows."""
     return above(np.sqrt(np.sum(M * M, axis=-1)), M.shape[-1] + 2)

@@ -161,9 +161,10 @@ def _bounds(inquiry: Inquiry, ranges: Ranges) -> Iterator[Certificate]:
             yield inquiry.answer(name, "proved", theorem=ranges.theorems["state"], **known)
         else:
             reason = ranges.reasons.get("state", NEEDS_INPUT if inquiry.inputs is None else "the bound overflows in double precision")
+            cause = reason
             if ranges.root is not None and np.all(np.isfinite(ranges.root)):
                 reason += f"; what is proved is |h| <= {float(np.max(ranges.root)):.6g} sqrt(length)"
-            yield inquiry.undecided(name, reason, needs=_needs(inquiry, ranges, "state"), **known)
+            yield inquiry.undecided(name, reason, cause=cause, needs=_needs(inquiry, ranges, "state"), **known)
 
 
 def _pole_inside(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
@@ -190,7 +191,7 @@ def _pole_inside(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
     if inquiry.inputs is None and slowest.lower <= 0:
         return inquiry.undecided(name, _rate_reason(inquiry, ranges), needs=_needs(inquiry, ranges, "rate"), **known)
     reason = f"a delta is between {slowest.lower:.3g} and {slowest.upper:.3g} at its smallest, and {dtype} tells exp(-x) from 1 for x >= "
-    return inquiry.undecided(name, f"{reason}{4 * FORMATS[dtype].unit:.3g}", **known)
+    return inquiry.undecided(name, f"{reason}{4 * FORMATS[dtype].unit:.3g}", cause="slow poles", **known)
 
 
 def _no_overflow(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
@@ -223,5 +224,8 @@ def _no_overflow(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
         return inquiry.undecided(name, "the rounding of this recurrence at every step is not covered by a theorem here", **known)
     largest = f"largest {float(np.max(ranges.state)):.6g}, limit {kind.largest:.6g}"
     return inquiry.undecided(
-        name, f"the bound of the state exceeds what T6 allows in {counted_text(~proved, 'channels')} ({largest})", **known
+        name,
+        f"the bound of the state exceeds what T6 allows in {counted_text(~proved, 'channels')} ({largest})",
+        cause="large state",
+        **known,
     )

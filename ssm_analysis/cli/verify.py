@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from ssm_analysis.verification.checkpoints import Verification
 
 PROVED, REFUTED, UNDECIDED = 0, 1, 3
-"""Exit codes: all proved; something refuted or invalid; wrong usage; something undecided and nothing refuted."""
+"""Exit codes: all proved; something refuted or invalid; something undecided and nothing refuted."""
 MARKS = {"proved": "proved", "refuted": "REFUTED", "undecided": "undecided", "invalid": "INVALID"}
 
 
 def add(commands: Any) -> None:
-    """Its arguments."""
+    """Add the command and its arguments."""
     parser = commands.add_parser(
         "verify",
         help="certify the stability of every recurrent layer of a checkpoint",
@@ -103,7 +102,7 @@ def _check_whole(arguments: argparse.Namespace) -> None:
 
 
 def exit_code(verdicts: Sequence[str], *, complete: bool = True) -> int:
-    """0 all proved, 1 something refuted or invalid, 3 something undecided, or perhaps not all layers found, and nothing refuted."""
+    """Return 1 if something is refuted or invalid, else 3 if something is undecided or layers may be missing, else 0."""
     if any(verdict in ("refuted", "invalid") for verdict in verdicts):
         return REFUTED
     return UNDECIDED if "undecided" in verdicts or not complete else PROVED
@@ -149,7 +148,7 @@ def _data(
 
 
 def _plain(certificate: "Certificate") -> dict[str, Any]:
-    """With all that a witness needs to run again, see `witness_of`."""
+    """Return a certificate as plain data with all that a witness needs to run again, see `witness_of`."""
     from ssm_analysis.certificates.stored_witness import stored_witness
 
     witness = certificate.witness
@@ -157,7 +156,7 @@ def _plain(certificate: "Certificate") -> dict[str, Any]:
 
 
 def _tables(layers: Mapping[str, list["Certificate"]], whole: Sequence["Certificate"]) -> Iterator["Table"]:
-    """One layer in full, several in an overview; then the model as a whole."""
+    """Yield tables: one layer in full, several in an overview; then the model as a whole."""
     some = list(layers.values())
     if any(some):
         yield _in_full(some[0]) if len(some) == 1 else _overview(layers)
@@ -166,7 +165,7 @@ def _tables(layers: Mapping[str, list["Certificate"]], whole: Sequence["Certific
 
 
 def _in_full(certificates: Sequence["Certificate"]) -> "Table":
-    """A row for each property, with its numbers."""
+    """Return a table with a row for each property, with its numbers."""
     from rich.table import Table
 
     table = Table(title=f"Certificates of {certificates[0].subject}", title_justify="left", box=None, pad_edge=False)
@@ -178,7 +177,7 @@ def _in_full(certificates: Sequence["Certificate"]) -> "Table":
 
 
 def _overview(layers: Mapping[str, list["Certificate"]]) -> "Table":
-    """A row for each layer, a column for each property."""
+    """Return a table with a row for each layer and a column for each property."""
     from rich.table import Table
 
     table = Table(title="Certificates", title_justify="left", box=None, pad_edge=False)
@@ -193,7 +192,7 @@ def _overview(layers: Mapping[str, list["Certificate"]]) -> "Table":
 
 
 def _cell(certificate: "Certificate") -> str:
-    """The verdict and the number that a reader asks for next: the longest half-life, the largest magnitude."""
+    """Return the verdict and the number that a reader asks for next: the longest half-life, the largest magnitude."""
     mark, quantities = MARKS[certificate.verdict], certificate.quantities.values()
     if certificate.verdict != "proved":
         return mark
@@ -206,13 +205,13 @@ def _cell(certificate: "Certificate") -> str:
 
 
 def _reasons(layers: Mapping[str, list["Certificate"]]) -> list[str]:
-    """Every reason and witness once, with the layers and properties that share it."""
+    """Return every reason and witness once, with the layers and properties that share its cause."""
     shared: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
     for layer, some in layers.items():
         for certificate in some:
             if certificate.verdict != "proved":
                 words = certificate.explanation
-                key = (MARKS[certificate.verdict], re.sub(r"\d[\d.]*(e[+-]?\d+)?", "0", words))  # numbers differ from layer to layer
+                key = (MARKS[certificate.verdict], certificate.cause)
                 shared.setdefault(key, []).append((layer or "(bare)", certificate.property, words))
     lines = []
     for (mark, _), cases in shared.items():

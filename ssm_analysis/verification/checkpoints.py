@@ -128,12 +128,16 @@ def _of_group(checkpoint: FoundLayers, group: Group, question: Question, bound: 
     try:
         layers = checkpoint.read(group)
     except CheckpointError as error:
-        return {group.name: _same_answer(group.name, question, "invalid" if _damaged(checkpoint, group) else "undecided", str(error))}
+        return {
+            group.name: _same_answer(
+                group.name, question, "invalid" if _damaged(checkpoint, group) else "undecided", str(error), str(error.__cause__ or error)
+            )
+        }
     norms = {layer.name: bound.norm_of(layer.name) or bound.norm_of(group.name) for layer in layers}
     try:
         stored = norm_in_front(checkpoint.store, group, layers[0], name=bound.norm_name) if None in norms.values() else None
     except ValueError as error:  # damaged, or NaN
-        return {layer.name: _same_answer(layer.name, question, "invalid", str(error)) for layer in layers}
+        return {layer.name: _same_answer(layer.name, question, "invalid", str(error), "norm in front") for layer in layers}
     certificates = {}
     for layer in layers:
         norm = norms[layer.name]
@@ -144,9 +148,11 @@ def _of_group(checkpoint: FoundLayers, group: Group, question: Question, bound: 
     return certificates
 
 
-def _same_answer(name: str, question: Question, verdict: str, reason: str) -> list[Certificate]:
+def _same_answer(name: str, question: Question, verdict: str, reason: str, cause: str) -> list[Certificate]:
     """Return the same answer for all properties of a layer that could not be read."""
-    return [Certificate(subject=f"layer {name!r}", property=asked, verdict=verdict, reason=reason) for asked in question.properties]
+    return [
+        Certificate(subject=f"layer {name!r}", property=asked, verdict=verdict, reason=reason, cause=cause) for asked in question.properties
+    ]
 
 
 def _damaged(checkpoint: FoundLayers, group: Group) -> bool:

@@ -92,7 +92,7 @@ def _stack(found: FoundLayers, certificates: Mapping[str, Sequence[Certificate]]
 
 
 def _nothing_else(groups: Sequence[Group], names: Mapping[str, str]) -> None:
-    """Whether every tensor is the mixer or the norm of a block, or stands outside."""
+    """Raise unless every tensor belongs to the mixer or the norm of a block, or stands outside the blocks."""
     parents = [group.prefix.rstrip(".").rpartition(".")[0] for group in groups]
     inside = tuple(f"{parent}.{part}." for parent in parents for part in ("mixer", "norm"))
     rest = [dotted for dotted in names if not dotted.startswith(inside) and not OUTSIDE.search(dotted)]
@@ -124,7 +124,7 @@ def _block(found: FoundLayers, group: Group, names: Mapping[str, str], certifica
     out_weight = _finite(found.store, leaves["out_proj.weight"])
     out_bias = np.zeros(len(out_weight)) if leaves["out_proj.bias"] is None else _finite(found.store, leaves["out_proj.bias"])
     if leaves["norm.weight"] is not None:
-        if layers[0].family != "mamba2" or _says(config, "norm_before_gate"):
+        if FAMILIES[layers[0].family].facts.norm_behind_gate != "norm.weight" or _switched_on(config, "norm_before_gate"):
             raise NotCoveredError(f"{group.name} has a norm of its own that is not the one behind the gate of Mamba-2")
         weight = _finite(found.store, leaves["norm.weight"])
         if weight.shape != (out_weight.shape[1],):
@@ -142,7 +142,7 @@ def _block(found: FoundLayers, group: Group, names: Mapping[str, str], certifica
 
 
 def _scan(layer: Layer, certificates: Mapping[str, Sequence[Certificate]]) -> np.ndarray:
-    """Bounds of what the scan returns, by channel."""
+    """Return the bounds of what the scan returns, by channel."""
     bounded = next((c for c in certificates.get(layer.name, ()) if c.property == "bounded_output"), None)
     if bounded is None or bounded.verdict != "proved":
         raise NotCoveredError(
@@ -159,8 +159,8 @@ def _gate(layer: Layer) -> OutputGate:
     return gate
 
 
-def _says(config: Mapping[str, Any], name: str) -> bool:
-    """Whether a configuration, or the ``ssm_cfg`` in one of mamba_ssm, switches an option on."""
+def _switched_on(config: Mapping[str, Any], name: str) -> bool:
+    """Return whether a configuration, or the ``ssm_cfg`` in one of mamba_ssm, switches an option on."""
     inner = config.get("ssm_cfg")
     return bool(config.get(name) or (isinstance(inner, Mapping) and inner.get(name)))
 

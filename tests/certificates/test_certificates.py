@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import pickle
 from dataclasses import fields
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from ssm_analysis import FAMILIES, DiagonalSSM, verify
 from ssm_analysis.certificates import THEOREMS, LayerNorm, Quantity, RMSNorm
-from ssm_analysis.certificates.certificate import VERDICTS, fingerprint, half_life
+from ssm_analysis.certificates.certificate import INPUT_BOUND, VERDICTS, fingerprint, half_life
 from ssm_analysis.certificates.question import PROPERTIES
 from tests.support.families_table import LAYERS, d_model, fresh, with_options, with_params
 
@@ -173,3 +174,21 @@ def test_wrong_subjects_and_norms_are_refused():
 def test_the_width_of_the_input_is_that_of_the_layer(name):
     layer = LAYERS[name]()
     assert verify(layer, norm=RMSNorm(weight=np.ones(d_model(layer))), dtypes=[], effort="fast")
+
+
+def test_certificates_pickle(certificates):
+    for some in certificates.values():
+        for one, copy in zip(some, pickle.loads(pickle.dumps(some)), strict=True):
+            assert copy.to_dict() == one.to_dict()
+            assert copy.cause == one.cause
+
+
+def test_what_an_undecided_property_needs_is_data():
+    found = {c.property: c for c in verify(fresh("s6"), dtypes=[])}
+    assert found["bounded_state"].needs == {INPUT_BOUND}
+    assert not found["non_expansive"].needs
+
+
+def test_types_go_by_both_of_their_names():
+    long, short = (verify(fresh("lru"), input_radius=1.0, dtypes=dtypes) for dtypes in (["bfloat16", "float16"], ["bf16", "fp16"]))
+    assert [c.headline for c in long] == [c.headline for c in short]

@@ -51,6 +51,7 @@ def slowed(params: Params, options: Options, *, A_scale: float, delta_scale: flo
 
 
 FACTS = Facts(
+    norm_behind_gate="norm.weight",
     width=width,
     log_rates=log_rates,
     steps=steps,

@@ -113,6 +113,8 @@ class Facts:
         Where published models keep the norm in front of the layer.
     output_gate
         The gate behind the scan, where a theorem about the residual stream can use it.
+    norm_behind_gate
+        Name of the weight of the RMS norm that stands behind the gate and in front of the output projection; empty where there is none.
     slowed
         ``slowed(params, options, A_scale=..., delta_scale=...)`` returns the layer with its decay rates and its steps scaled, and raises
         a ValueError where a scale has nothing to act on. None for families that cannot be slowed.
@@ -129,5 +131,6 @@ class Facts:
     dead: Callable[[Params, Any], DeadUnits | None] = _nothing
     norm_places: tuple[NormPlace, ...] = ()
     output_gate: Callable[[Params, Any], OutputGate | None] = _nothing
+    norm_behind_gate: str = ""
     slowed: Callable[..., Slowed] | None = None
     spectrum_seconds: Callable[[Params, Any], float] = _no_time
