@@ -65,8 +65,8 @@ def list_runs() -> list[tuple[list[str], tuple[int, ...]]]:
         "inspect all.npz --against all.npz",
         "inspect real.safetensors --no-norms",
         *(f"inspect {name}.npz --layer layers.0" for name in ssm.FAMILIES),
-        *(f"plot {picture} all.npz --out {picture}.png" for picture in PICTURES),
-        "plot bode s5.npz --layer layers.0 --out layer.svg",
+        *(f"plot all.npz {picture} --out {picture}.png" for picture in PICTURES),
+        "plot s5.npz bode --layer layers.0 --out layer.svg",
         *(f"export s5.npz --layer layers.0 --to {form} --out exported.{ending}" for form, ending in FORMATS.items()),
         *(f"export s6.npz --layer layers.0 --to {form} --input input.npy --out exported_s6.{form}" for form in ("npz", "mat")),
     ]

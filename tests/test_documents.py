@@ -5,6 +5,7 @@ import runpy
 import shlex
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -82,6 +83,13 @@ def test_the_certificate_of_contributing_holds_against_adversaries(workplace, rn
         assert np.max(np.abs(ssm.simulate(along, layer.core_input(u)))) <= largest * (1 + 1e-12)
     slowest = [-layer.along(aimed[[k]]).log_poles[0, k, 0] for k in range(4)]
     np.testing.assert_allclose(rate, slowest, rtol=1e-12)
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed():
+    """What documents draw must not stay open for the tests that follow."""
+    yield
+    plt.close("all")
 
 
 def test_python_of_the_readme_runs(trained_model):

@@ -46,9 +46,9 @@ def how_to_read(arguments: argparse.Namespace) -> "ReadOptions":
 
 
 @contextmanager
-def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal; nothing where the output of errors is not one."""
-    if not sys.stderr.isatty():
+def progress_bar(words: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on the terminal; nothing where the output of errors is not one, or with ``quiet``."""
+    if quiet or not sys.stderr.isatty():
         yield lambda done, count: None
         return
     from rich.console import Console

@@ -39,5 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     out = checked_output(arguments.out or Path(name), (suffix,))
     u = None if arguments.input is None else np.load(arguments.input, allow_pickle=False)
     for path in export(layer, out, to=arguments.to, u=u):
-        print(f"written: {path}")
+        if not arguments.quiet:
+            print(f"written: {path}")
     return 0

@@ -43,5 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({**settings, "file": str(out), "families": initial_data(found)})
     else:
         print_table(memory_table(found))
-        print(f"drawn: {out}")
+        if not arguments.quiet:
+            print(f"drawn: {out}")
     return 0

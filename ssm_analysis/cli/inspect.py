@@ -50,16 +50,18 @@ def run(arguments: argparse.Namespace) -> int:
     from ssm_analysis.cli.tables.inspection import assumption_lines, finding_lines, inspection_table, printable
     from ssm_analysis.inspection import inspect
 
-    with progress_bar("layers") as progress:
+    with progress_bar("layers", quiet=arguments.quiet) as progress:
         rows = inspect(arguments.path, **how.keywords(), norms=not arguments.no_norms, progress=progress)
     if arguments.json:
         print_json({"path": str(arguments.path), "container": rows.description, "problems": rows.problems, "layers": list(rows)})
     elif arguments.csv:
         print(_csv(rows), end="")
     else:
-        print(rows.description)
+        if not arguments.quiet:
+            print(rows.description)
         print_table(inspection_table(rows))
-        for line in (*(printable(f"! {problem}") for problem in rows.problems), *finding_lines(rows), *assumption_lines(rows)):
+        remarks = () if arguments.quiet else assumption_lines(rows)
+        for line in (*(printable(f"! {problem}") for problem in rows.problems), *finding_lines(rows), *remarks):
             print(line)
     return 0
 

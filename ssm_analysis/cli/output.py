@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ssm_analysis.inspection.atomic_files import write_atomically
 from ssm_analysis.inspection.plain_data import finite
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -13,7 +14,7 @@ WIDEST = 1000
 
 
 def checked_output(path: Path, formats: tuple[str, ...] = PICTURES) -> Path:
-    """The path, if a file can be written there; found out before the work, not after it."""
+    """Return the path, if a file can be written there; found out before the work, not after it."""
     if path.suffix.lower() not in formats:
         raise ValueError(f"--out must end in {', '.join(formats)}, got {str(path)!r}")
     if not path.parent.is_dir():
@@ -26,23 +27,17 @@ def checked_output(path: Path, formats: tuple[str, ...] = PICTURES) -> Path:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write the picture beside its place first, so that a failure leaves an older picture as it was."""
-    place = path.resolve()  # a link keeps pointing where it does
-    partial = place.with_name(f".{place.name}.partial")
-    try:
-        figure.savefig(partial, dpi=150, format=path.suffix[1:].lower())
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a picture; a failure leaves an older one as it was."""
+    write_atomically(path, lambda part: figure.savefig(part, dpi=150, format=path.suffix[1:].lower()))
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """Plain data as JSON, null for NaN and infinity, which JSON does not know."""
+    """Print plain data as JSON, null for NaN and infinity, which JSON does not know."""
     print(json.dumps(finite(data), indent=1, allow_nan=False))
 
 
 def print_table(table: Any) -> None:
-    """A table of rich; a narrow window wraps its lines, but nothing is cut off."""
+    """Print a table of rich; a narrow window wraps its lines, but nothing is cut off."""
     from rich.console import Console
 
     console = Console(markup=False, emoji=False)

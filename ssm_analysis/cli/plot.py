@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
         + "; ".join(f"{name}: {words}" for name, words in PICTURES.items())
         + ".",
     )
-    parser.add_argument("picture", choices=PICTURES, help="what to draw")
     add_checkpoint(parser)
+    parser.add_argument("picture", choices=PICTURES, metavar="PICTURE", help=f"one of {', '.join(PICTURES)}")
     parser.add_argument("--layer", metavar="NAME", help="this layer alone")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg or .pdf (default: the name of the picture)")
     parser.set_defaults(command=run)
@@ -40,11 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     how = how_to_read(arguments)
     out = checked_output(arguments.out or Path(f"{arguments.picture.replace('-', '_')}.png"))
     with find_layers(arguments.path, how) as checkpoint:
-        with progress_bar("layers") as progress:
+        with progress_bar("layers", quiet=arguments.quiet) as progress:
             title = arguments.path.name
             figure = draw_checkpoint(arguments.picture, checkpoint, title=title, layer=arguments.layer, progress=progress)
         save(figure, out)
-        for problem in checkpoint.problems:
+        for problem in () if arguments.quiet else checkpoint.problems:
             print(f"! {problem}")
-    print(f"drawn: {out}")
+    if not arguments.quiet:
+        print(f"drawn: {out}")
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ssm_analysis.cli.checkpoints import add_checkpoint, how_to_read, progress_bar
+from ssm_analysis.cli.exit_codes import PROVED, REFUTED, UNDECIDED
 from ssm_analysis.cli.output import print_json, print_table
 from ssm_analysis.cli.tables.rich_tables import unwrapped
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from ssm_analysis.certificates import Certificate
     from ssm_analysis.verification.checkpoints import Verification
 
-PROVED, REFUTED, UNDECIDED = 0, 1, 3
-"""Exit codes: all proved; something refuted or invalid; something undecided and nothing refuted."""
 MARKS = {"proved": "proved", "refuted": "REFUTED", "undecided": "undecided", "invalid": "INVALID"}
 
 
@@ -72,23 +71,24 @@ def run(arguments: argparse.Namespace) -> int:
     bound = Bound(input_radius=arguments.input_radius, norm_name=arguments.norm)
     whole: list[Certificate] = []
     with find_layers(arguments.path, how_to_read(arguments)) as checkpoint:
-        with progress_bar("layers") as progress:
+        with progress_bar("layers", quiet=arguments.quiet) as progress:
             found = verify_layers(checkpoint, question, bound, layer=arguments.layer, progress=progress)
         if arguments.composition:
             whole = compose(checkpoint, found, dtypes=question.dtypes, rms_floor=arguments.rms_floor)
     layers = {name: [c for c in some if c.property in properties] for name, some in found.items()}
     whole = [c for c in whole if c.property in properties]
     certificates = [*(certificate for some in layers.values() for certificate in some), *whole]
-    code = exit_code([c.verdict for c in certificates], complete=not found.unverified)
+    code = arguments.verdict = exit_code([c.verdict for c in certificates], complete=not found.unverified)
     if arguments.json:
         print_json(_data(arguments, found, layers, whole, code))
     elif arguments.explain:
         print("\n\n".join(certificate.explain() for certificate in certificates))
     else:
-        print(found.description)
+        if not arguments.quiet:
+            print(found.description)
         for table in _tables(layers, whole):
             print_table(table)
-        lines = _reasons({**layers, **({SUBJECT: whole} if whole else {})})
+        lines = () if arguments.quiet else _reasons({**layers, **({SUBJECT: whole} if whole else {})})
         for line in (*(f"! {problem}" for problem in found.problems), *lines, _sum(certificates, found.unverified)):
             print(line)
     return code

@@ -11,6 +11,7 @@ import numpy as np
 
 from ssm_analysis.analyses.responses.simulation import simulate
 from ssm_analysis.families.base import Layer
+from ssm_analysis.inspection.atomic_files import write_atomically
 from ssm_analysis.systems import LTI
 from ssm_analysis.xp import double, to_numpy
 
@@ -105,7 +106,7 @@ def export(layer: Layer, path: Path, *, to: str, u: np.ndarray | None = None) ->
         import scipy.io
 
         last = {name: _batch_last(name, x, time_varying=layer.time_varying) for name, x in arrays.items()}
-        return [_replaced(path, lambda part: scipy.io.savemat(part, last, appendmat=False))]
+        return [write_atomically(path, lambda part: scipy.io.savemat(part, last, appendmat=False))]
     described = {**arrays, "about": np.asarray(json.dumps(_about(layer)))}
     data = path.with_suffix(".npz")
 
@@ -113,11 +114,11 @@ def export(layer: Layer, path: Path, *, to: str, u: np.ndarray | None = None) ->
         with part.open("wb") as file:
             np.savez(file, allow_pickle=False, **described)
 
-    written = [_replaced(data, write)]
+    written = [write_atomically(data, write)]
     if to == "control-script":
         name = repr(layer.name or layer.family).replace('"', "'")  # names come from files: nothing in one may end the docstring
         script = SCRIPT.format(layer=name, data=repr(data.name), count=int(np.prod(arrays["A"].shape[:-2], dtype=int)))
-        written.insert(0, _replaced(path, lambda part: part.write_text(script, encoding="utf-8")))
+        written.insert(0, write_atomically(path, lambda part: part.write_text(script, encoding="utf-8")))
     return written
 
 
@@ -131,17 +132,6 @@ def _batch_last(name: str, x: np.ndarray, *, time_varying: bool) -> np.ndarray:
     if time_varying or name not in "ABCD" or x.ndim == 2:
         return x
     return np.moveaxis(x.reshape(-1, *x.shape[-2:]), 0, -1)
-
-
-def _replaced(path: Path, write: Any) -> Path:
-    place = path.resolve()
-    part = place.with_name(f".{place.name}.partial")
-    try:
-        write(part)
-        part.replace(place)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 SCRIPT = '''\

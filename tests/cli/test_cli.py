@@ -263,4 +263,5 @@ def test_a_reader_that_has_seen_enough_is_no_error(command):
     """One answer fits the buffer of the pipe, the other does not."""
     script = f"{sys.executable} -m ssm_analysis {command} | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
     run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=True)
-    assert (run.stdout, run.stderr) == ("0\n", "")
+    assert run.stdout in ("0\n", "141\n")  # whether the reader was gone before the last line is a race
+    assert run.stderr == ""

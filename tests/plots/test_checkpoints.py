@@ -546,7 +546,9 @@ def test_the_memory_of_an_unstable_layer_is_that_of_its_modes():
 @pytest.mark.parametrize("name", ["s6", "rg_lru", "mamba2"])
 def test_selective_layers_have_none_of_these_without_an_input(picture, name):
     title = FAMILIES[name].title.replace("(", r"\(").replace(")", r"\)")
-    message = rf" has no {NEEDS_SYSTEM[picture]} without an input: .* \({title}\); draw unit-disk or memory, .*layer.along\(u\).frozen\(t\)"
+    message = (
+        rf" has no {NEEDS_SYSTEM[picture]} without an input: .* \({title}\); draw unit-disk or memory, .*layer.along\(u\).frozen\(at\)"
+    )
     with pytest.raises(ValueError, match=f"^this checkpoint{message}"):
         checkpoint_picture(picture, stack(fresh(name)))
     with pytest.raises(ValueError, match=rf"^layer 'layers.0.ssm'{message}"):
@@ -631,7 +633,7 @@ def test_every_family_through_the_program(name, capsys):
     for picture in DRAWN:
         refused = layer.time_varying and picture in NEEDS_SYSTEM
         for out, one in ((f"{picture}.png", []), (f"{picture}_one.png", ["--layer", "layers.0"])):
-            assert main(["plot", picture, "a.safetensors", "--out", out, *one]) == (2 if refused else 0)
+            assert main(["plot", "a.safetensors", picture, "--out", out, *one]) == (2 if refused else 0)
             assert ("without an input" in capsys.readouterr().err) == refused
             assert Path(out).exists() != refused
     assert not list(Path().glob(".*"))
@@ -654,9 +656,9 @@ def test_the_file_is_written_whole_or_not_at_all(capsys, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Figure, "savefig", full)
-        assert main(["plot", "unit-disk", "a.npz"]) == 2
+        assert main(["plot", "a.npz", "unit-disk"]) == 2
     assert Path("unit_disk.png").read_bytes() == b"old"
-    assert main(["plot", "unit-disk", "a.npz"]) == 0
+    assert main(["plot", "a.npz", "unit-disk"]) == 0
     assert Path("unit_disk.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out == "drawn: unit_disk.png\n"
     assert sorted(path.name for path in Path().iterdir()) == ["a.npz", "unit_disk.png"]
@@ -665,7 +667,7 @@ def test_the_file_is_written_whole_or_not_at_all(capsys, monkeypatch):
 @pytest.mark.parametrize("suffix", ["svg", "pdf"])
 def test_vector_files(suffix):
     np.savez("a.npz", **stack(*s4ds(2, d_model=64, d_state=64)))
-    assert main(["plot", "unit-disk", "a.npz", "--out", f"a.{suffix}"]) == 0
+    assert main(["plot", "a.npz", "unit-disk", "--out", f"a.{suffix}"]) == 0
     assert Path(f"a.{suffix}").stat().st_size < 500_000
 
 
