@@ -9,11 +9,11 @@ from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.families.base import Layer
 from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
-from ssm_analysis.inspection.rows import Row
+from ssm_analysis.inspection.rows import Row, Rows
 from ssm_analysis.xp import to_numpy
 
 
-def compare(source: Source, against: Source, **read: Unpack[ReadKeywords]) -> list[Row]:
+def compare(source: Source, against: Source, **read: Unpack[ReadKeywords]) -> Rows:
     """Tell how each layer of ``source`` differs from the layer of the same name in ``against``, an earlier or another checkpoint.
 
     Parameters
@@ -25,7 +25,7 @@ def compare(source: Source, against: Source, **read: Unpack[ReadKeywords]) -> li
 
     Returns
     -------
-    list
+    Rows
         A row for each layer of either: "name"; "unchanged" tensors, equal in every entry; "changes", for the others
         ||new - old|| / ||old||; "time_constant_max" now and "time_constant_max_against" (tokens); "largest_move" of an eigenvalue,
         relative to its decay rate; and "findings". A layer that stands in one of the two alone has a finding and no numbers.
@@ -47,7 +47,7 @@ def compare(source: Source, against: Source, **read: Unpack[ReadKeywords]) -> li
                 continue
             rows += _both(group.name, _read(new, group), _read(old, of_old.pop(group.name)))
     rows += [{"name": name, "findings": [_finding(name, "warning", "missing-here", "is in the other checkpoint alone")]} for name in of_old]
-    return rows
+    return Rows(rows, description=f"{new.store.description}, against {old.store.description}", problems=(*new.problems, *old.problems))
 
 
 def _read(found: FoundLayers, group: Any) -> list[Layer] | CheckpointError:

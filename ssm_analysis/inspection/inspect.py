@@ -1,7 +1,7 @@
 """One row for each recurrent layer of a checkpoint, with what is wrong with it, layer by layer in bounded memory."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from itertools import chain
@@ -10,7 +10,6 @@ from typing import Any, Unpack
 import numpy as np
 
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
-from ssm_analysis.checkpoint.problems import Problem
 from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.checkpoint.recognition import Group
 from ssm_analysis.checkpoint.store import CheckpointError
@@ -18,20 +17,11 @@ from ssm_analysis.families.base import Layer
 from ssm_analysis.families.shared.layouts import REVERSE
 from ssm_analysis.inspection.doctor import as_data, findings, findings_of_tensors
 from ssm_analysis.inspection.poles_of_layers import layer_poles
-from ssm_analysis.inspection.rows import Row, row_of
+from ssm_analysis.inspection.rows import Row, Rows, row_of
 from ssm_analysis.xp import to_numpy
 
 Progress = Callable[[int, int], None]
 """Called with the number of groups that are done, and of all."""
-
-
-class Inspection(list[Row]):
-    """Rows, and what is wrong with the checkpoint as a whole."""
-
-    def __init__(self, rows: Iterable[Row], *, description: str, problems: Sequence[Problem]) -> None:
-        super().__init__(rows)
-        self.description = description
-        self.problems = tuple(problems)
 
 
 def inspect(
@@ -41,8 +31,8 @@ def inspect(
     executor: Executor | None = None,
     progress: Progress | None = None,
     **read: Unpack[ReadKeywords],
-) -> Inspection:
-    """Return one row of plain data for each recurrent layer: ``pandas.DataFrame(ssm.inspect(path))``.
+) -> Rows:
+    """Return one row of plain data for each recurrent layer: ``ssm.inspect(path).to_frame()``.
 
     Parameters
     ----------
@@ -60,7 +50,7 @@ def inspect(
 
     Returns
     -------
-    Inspection
+    Rows
         A list of rows in depth order: "name", "family", "layout", "dtype", sizes ("systems", "states", "inputs", "outputs"), what the
         eigenvalues belong to ("poles_of"), "abs_min", "abs_median", "abs_max", "margin" 1 - |lambda|, "time_constant_median" and
         "time_constant_max" (tokens), the verdict of Lemma 2.2 ("memory"), "horizon" (tokens), "effective_order", "hinf_norm",
@@ -91,7 +81,7 @@ def inspect(
             one = partial(_in_a_process, source, how=how, norms=norms)
             rows = executor.map(one, range(count))
         counted = chain.from_iterable(_counted(rows, count, progress))
-        return Inspection(counted, description=found.store.description, problems=found.problems)
+        return Rows(counted, description=found.store.description, problems=found.problems)
 
 
 def rows_of_group(found: FoundLayers, group: Group, *, norms: bool) -> list[Row]:

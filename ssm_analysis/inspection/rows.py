@@ -6,7 +6,9 @@ or outside the circle.
 """
 
 import math
-from typing import Any
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +16,15 @@ from ssm_analysis.analyses.gramians.energy import horizon
 from ssm_analysis.analyses.memory.memory_curves import effective_order
 from ssm_analysis.analyses.norms.system_norms import hinf_norm
 from ssm_analysis.analyses.spectrum.modes import margins
+from ssm_analysis.checkpoint.problems import Problem
 from ssm_analysis.families.base import Layer
 from ssm_analysis.inspection.plain_data import plain
 from ssm_analysis.inspection.poles_of_layers import LayerPoles
 from ssm_analysis.systems import LTI
 from ssm_analysis.xp import to_numpy
+
+if TYPE_CHECKING:
+    import pandas
 
 VERDICTS = ((100, "short"), (1_000, "medium"), (math.inf, "long"))
 """Upper ends, in tokens, of the time constant of the slowest mode."""
@@ -28,6 +34,61 @@ LEFT_OUT = "the H-infinity norm of so many inputs and outputs takes minutes and 
 PATIENCE = 30.0
 """Seconds for the H-infinity norm of one layer, beyond which it is left out and said so."""
 Row = dict[str, Any]
+
+
+class Rows(list[Row]):
+    """Rows of plain data, one for each layer, and what there is to say about the checkpoint as a whole.
+
+    Parameters
+    ----------
+    rows
+        Dictionaries of numbers, texts, lists and dictionaries.
+    description
+        How the checkpoint was read.
+    problems
+        What is missing in it, was left out, or only looks like a layer.
+
+    Examples
+    --------
+    >>> layer = ssm.FAMILIES["lru"].init(d_model=4, d_state=8)
+    >>> rows = ssm.inspect(dict(layer.params))
+    >>> rows.description, rows[0]["states"], rows._repr_html_()[:6]
+    ('in memory, 8 tensors', 8, '<table')
+    """
+
+    def __init__(self, rows: Iterable[Row], *, description: str, problems: Sequence[Problem]) -> None:
+        super().__init__(rows)
+        self.description = description
+        self.problems = tuple(problems)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the rows as a ``pandas.DataFrame``, a column for each name.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_frame() needs pandas: pip install 'ssm-analysis[frame]'; the rows are plain dictionaries") from error
+        return pandas.DataFrame(list(self))
+
+    def _repr_html_(self) -> str:
+        """Return a table of the scalars for notebooks; findings are counted."""
+        names = list(dict.fromkeys(name for row in self for name, value in row.items() if not isinstance(value, dict | list)))
+        header = "".join(f"<th>{escape(name)}</th>" for name in (*names, "findings"))
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(_cell(row.get(name)))}</td>" for name in names) + f"<td>{len(row['findings'])}</td></tr>"
+            for row in self
+        )
+        remarks = "".join(f"<p>{escape(problem)}</p>" for problem in self.problems)
+        return f"<table><caption>{escape(self.description)}</caption><tr>{header}</tr>{body}</table>{remarks}"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def row_of(layer: Layer, poles: LayerPoles, system: LTI | None, *, layout: str, dtype: str, norms: bool = True) -> Row:
