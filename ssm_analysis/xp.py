@@ -43,13 +43,13 @@ def adjoint(x: Array) -> Array:
 
 
 def abs2(x: Array) -> Array:
-    """|x|^2, smooth at 0; the gradient of ``abs(x) ** 2`` passes through x / |x|."""
+    """Return |x|^2, smooth at 0; the gradient of ``abs(x) ** 2`` passes through x / |x|."""
     xp = array_namespace(x)
     return xp.real(x) ** 2 + xp.imag(x) ** 2 if is_complex(x) else x * x
 
 
 def to_complex(x: Array) -> Array:
-    """The same numbers in the complex dtype of the same precision."""
+    """Return the same numbers in the complex dtype of the same precision."""
     xp = array_namespace(x)
     if is_complex(x):
         return x
@@ -57,7 +57,7 @@ def to_complex(x: Array) -> Array:
 
 
 def double(x: Array) -> Array:
-    """Exact lift to 64 bits; differentiable."""
+    """Return exact lift to 64 bits; differentiable."""
     xp = array_namespace(x)
     return xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False)
 
@@ -69,17 +69,17 @@ def arange(start: int, stop: int, *, like: Array) -> Array:
 
 
 def eye(n: int, *, like: Array) -> Array:
-    """The n x n identity in the dtype and on the device of ``like``."""
+    """Return the n x n identity in the dtype and on the device of ``like``."""
     return array_namespace(like).eye(n, dtype=like.dtype, device=device(like))
 
 
 def diag(x: Array) -> Array:
-    """(*batch, n) -> (*batch, n, n), x on the diagonal."""
+    """Return (*batch, n) -> (*batch, n, n), x on the diagonal."""
     return x[..., None] * eye(x.shape[-1], like=x)
 
 
 def expm1(z: Array) -> Array:
-    """e^z - 1 without cancellation, real or complex (torch has no complex one).
+    """Return e^z - 1 without cancellation, real or complex (torch has no complex one).
 
     With z = x + i y:  e^z - 1 = expm1(x) - 2 sin^2(y/2) e^x + i e^x sin(y).
     """
@@ -96,7 +96,7 @@ def complex_from(re: Array, im: Array) -> Array:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """a @ b of any two floating-point dtypes (torch's own refuses mixtures, array-api-compat's does not)."""
+    """Return a @ b of any two floating-point dtypes (torch's own refuses mixtures, array-api-compat's does not)."""
     return array_namespace(a, b).matmul(a, b)
 
 
@@ -110,14 +110,14 @@ def all_finite(x: Array) -> bool:
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """A numpy array with the same numbers, on the CPU, outside any gradient."""
+    """Return a numpy array with the same numbers, on the CPU, outside any gradient."""
     if is_torch_array(x):
         return x.detach().cpu().resolve_conj().numpy()
     return np.asarray(x) if is_numpy_array(x) else np.from_dlpack(x)
 
 
 def freeze(x: Array) -> Array:
-    """A read-only view where the library has such a thing (numpy); torch has none."""
+    """Return a read-only view where the library has such a thing (numpy); torch has none."""
     if is_numpy_array(x):
         x = x.view()
         x.flags.writeable = False

@@ -121,7 +121,7 @@ class Certificate:
 
     @builtins.property  # a field bears the plain name
     def explanation(self) -> str:
-        """What refutes, or why nothing is decided; empty for a proof."""
+        """Return what refutes, or why nothing is decided; empty for a proof."""
         return self.witness.describe() if self.witness is not None else self.reason
 
     def __str__(self) -> str:
@@ -131,7 +131,7 @@ class Certificate:
         return f"<Certificate {self.subject!r}: {self.headline}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A certificate travels to other processes; the views that keep its mappings from being changed do not."""
+        """Return what travels to other processes: all but the views that keep the mappings from being changed."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return _certificate_of, (values | {"quantities": dict(self.quantities), "per_channel": dict(self.per_channel)},)
 

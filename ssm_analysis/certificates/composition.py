@@ -56,7 +56,7 @@ def gated_output(
     out_weight: Float[np.ndarray, "d_model d_inner"],
     out_bias: Float[np.ndarray, " d_model"],
 ) -> Float[np.ndarray, " d_model"]:
-    """sup |W_out (y silu(z)) + b| for |y| <= ``scan`` and z = W_z u + b_z linear in what the norm lets through (T3): Mamba."""
+    """Return sup |W_out (y silu(z)) + b| for |y| <= ``scan`` and z = W_z u + b_z linear in what the norm lets through (T3): Mamba."""
     inputs = input_set(norm, None, gate_weight.shape[1])
     assert inputs is not None
     n = len(gate_weight)
@@ -72,7 +72,7 @@ def normalized_output(
     out_weight: Float[np.ndarray, "d_model d_inner"],
     out_bias: Float[np.ndarray, " d_model"],
 ) -> Float[np.ndarray, " d_model"]:
-    """sup |W_out (weight v) + b| for ||v|| <= sqrt(d_inner), whatever the state: Mamba-2 with its gated norm behind the scan."""
+    """Return sup |W_out (weight v) + b| for ||v|| <= sqrt(d_inner), whatever the state: Mamba-2 with its gated norm behind the scan."""
     reach = above(row_norms(above(np.abs(out_weight * weight), 2)) * math.sqrt(len(weight)), 4)
     return above(reach + np.abs(out_bias), 4)
 
@@ -80,7 +80,7 @@ def normalized_output(
 def composition_certificates(
     blocks: Sequence[Block], start: Float[np.ndarray, " d_model"], *, dtypes: Sequence[str], rms_floor: float | None = None
 ) -> list[Certificate]:
-    """Size of the residual stream, whether it fits the formats, and the gain of differences.
+    """Return size of the residual stream, whether it fits the formats, and the gain of differences.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ def composition_certificates(
 
 
 def undecided(dtypes: Sequence[str], reason: str) -> list[Certificate]:
-    """The same answer for all properties of the whole."""
+    """Return the same answer for all properties of the whole."""
     return [Certificate(subject=SUBJECT, property=name, verdict="undecided", reason=reason) for name in composed(dtypes)]
 
 
 def composed(dtypes: Sequence[str]) -> tuple[str, ...]:
-    """The properties of the whole."""
+    """Return the properties of the whole."""
     return ("bounded_residual", *(f"residual_fits:{dtype}" for dtype in dtypes), "incremental_gain")
 
 
@@ -142,7 +142,7 @@ def _fits(dtype: str, largest: float, known: Mapping[str, object]) -> Certificat
 
 
 def _incremental(blocks: Sequence[Block], rms_floor: float | None) -> Certificate:
-    """The norms' share of a Lipschitz constant: the largest factor of each over its smallest divisor."""
+    """Return the norms' share of a Lipschitz constant: the largest factor of each over its smallest divisor."""
     divisors = [math.sqrt(block.eps + (rms_floor or 0.0) ** 2) for block in blocks]
     logs = [
         math.log10(block.norm_weight / d) if d > 0 and block.norm_weight > 0 else math.inf

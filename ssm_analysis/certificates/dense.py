@@ -51,7 +51,7 @@ class Circle:
 
 
 def circle(A: np.ndarray, *, effort: str = "fast") -> Circle:
-    """Whether all eigenvalues of A, its entries taken as exact numbers, lie inside the unit circle."""
+    """Return whether all eigenvalues of A, its entries taken as exact numbers, lie inside the unit circle."""
     A = np.asarray(A, dtype=np.complex128 if np.iscomplexobj(A) and np.any(np.imag(A)) else np.float64) if not _real(A) else np.real(A)
     for test in (_triangular, _small_norm, _stein, _discs, _unit_eigenvalue):
         found = test(A)
@@ -120,7 +120,8 @@ def _stein(A: np.ndarray) -> Circle | None:
 
 
 def _positive(M: np.ndarray, error: float) -> bool:
-    """Whether Cholesky succeeds after everything that rounding can add is taken off; four times Rump's constant, complex included."""
+    """Return whether Cholesky succeeds after everything that rounding can add is taken off; four times Rump's constant, complex
+    included."""
     n = len(M)
     shift = (error + 8 * (n + 4) * UNIT * float(np.sum(np.abs(np.diag(M))))) * (1 + 2.0**-30) + 2.0**-960
     with np.errstate(all="ignore"):
@@ -135,7 +136,7 @@ def _positive(M: np.ndarray, error: float) -> bool:
 
 
 def _discs(A: np.ndarray) -> Circle | None:
-    """V^{-1} A V = L + (W V)^{-1} W (A V - V L): discs around the diagonal, and which of them hang together."""
+    """Return V^{-1} A V = L + (W V)^{-1} W (A V - V L): discs around the diagonal, and which of them hang together."""
     n = len(A)
     try:
         values, V = np.linalg.eig(A.astype(np.complex128))
@@ -173,7 +174,7 @@ def _decided(theorem: str, rigor: str, verdict: str, radius: tuple[float, float]
 
 
 def _groups(values: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
-    """Indices of discs that hang together."""
+    """Return indices of discs that hang together."""
     from scipy.sparse.csgraph import connected_components
 
     touching = np.abs(values[:, None] - values[None, :]) * (1 - 8 * UNIT) <= (radii[:, None] + radii[None, :]) * (1 + 8 * UNIT)
@@ -182,7 +183,7 @@ def _groups(values: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
 
 
 def _unit_eigenvalue(A: np.ndarray) -> Circle | None:
-    """det(A - 1) = 0 or det(A + 1) = 0 in rational numbers, where double precision sees an eigenvalue there."""
+    """Return det(A - 1) = 0 or det(A + 1) = 0 in rational numbers, where double precision sees an eigenvalue there."""
     import flint
 
     if not _real(A) or len(A) > RATIONAL_STATES:
@@ -213,7 +214,7 @@ def _balls(A: np.ndarray) -> Circle:
 
 
 def ball_circle(A: "object") -> Circle:
-    """The same for a matrix of balls at the working precision."""
+    """Enclose the same for a matrix of balls at the working precision."""
     try:
         try:
             balls = A.eig()  # type: ignore[attr-defined]

@@ -74,7 +74,7 @@ class RoundedPole(Witness):
     kind: ClassVar[str] = "rounded pole"
 
     def replay(self) -> Replay:
-        """exp in mpmath, rounded to the type, and its modulus in rational arithmetic."""
+        """Return exp in mpmath, rounded to the type, and its modulus in rational arithmetic."""
         import mpmath
         from mpmath.libmp import to_rational
 
@@ -88,14 +88,14 @@ class RoundedPole(Witness):
         )
 
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         return f"pole {self.index} with log(lambda) = {self.log_pole:.6g}, rounded to {self.dtype}, is not inside the circle"
 
 
 def rounded_modulus_below_one(
     decay: Decay, mu: np.ndarray, dtype: str
 ) -> tuple[np.ndarray, np.ndarray, Callable[[tuple[int, ...]], RoundedPole]]:
-    """Which poles are inside the circle as rounded, for which that is known, and the witness of one that is not.
+    """Return which poles are inside the circle as rounded, for which that is known, and the witness of one that is not.
 
     |fl(lambda)| <= |lambda| (1 + u) settles poles further than u from the circle; the others are rounded from balls.
     """
@@ -114,7 +114,7 @@ def rounded_modulus_below_one(
 
 
 def _exact_excess(mu: complex, dtype: str) -> Fraction | None:
-    """|fl(exp(mu))|^2 - 1, exactly; None where a ball holds two roundings."""
+    """Return |fl(exp(mu))|^2 - 1, exactly; None where a ball holds two roundings."""
     import flint
 
     with flint.ctx.workprec(BITS):
@@ -127,13 +127,13 @@ def _exact_excess(mu: complex, dtype: str) -> Fraction | None:
 
 
 def _fraction(x: Any) -> Fraction:
-    """The exact number that a ball without radius is."""
+    """Return the exact number that a ball without radius is."""
     mantissa, exponent = x.man_exp()
     return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
 
 
 def pole_range_verdict(slowest_low: float, slowest_high: float, dtype: str) -> str:
-    """Of real poles exp(-x) with x from ``slowest_low`` on, where an example reaches ``slowest_high``."""
+    """Tell about real poles exp(-x) with x from ``slowest_low`` on, where an example reaches ``slowest_high``."""
     unit = FORMATS[dtype].unit
     if slowest_low >= 4 * unit:
         return "proved"

@@ -18,7 +18,7 @@ OF_SYSTEM = "A, B, C and D are those of the exported system, in 64 bits"
 
 
 def full_answers(inquiry: Inquiry, sys: StateSpace) -> Iterator[Certificate]:
-    """All properties of a batch of full systems but the two gains."""
+    """Yield all properties of a batch of full systems but the two gains."""
     sys = sys.map(lambda x: to_numpy(double(x)))
     entries = list(np.ndindex(sys.batch_shape))
     found = [circle(sys.A[i], effort=inquiry.effort) for i in entries]
@@ -78,7 +78,7 @@ def _decay(low: float, high: float) -> Quantity:
 
 
 def _non_expansive(inquiry: Inquiry, sys: StateSpace, entries: list[tuple[int, ...]]) -> Certificate:
-    """||A||_2 <= 1: by Cholesky, or a singular vector that A makes longer in rational numbers."""
+    """Return ||A||_2 <= 1: by Cholesky, or a singular vector that A makes longer in rational numbers."""
     known = {"theorem": "norm", "rigor": "float with counted rounding", "assumptions": inquiry.assumed}
     undecided, largest = [], 0.0
     for i in entries:
@@ -102,7 +102,7 @@ def _non_expansive(inquiry: Inquiry, sys: StateSpace, entries: list[tuple[int, .
 
 
 def spectral_norm(A: np.ndarray) -> tuple[float, np.ndarray]:
-    """An upper bound of ||A||_2, by Cholesky of mu - A A^*, and a right singular vector."""
+    """Return an upper bound of ||A||_2, by Cholesky of mu - A A^*, and a right singular vector."""
     from ssm_analysis.certificates.dense import _positive
 
     n = len(A)
@@ -118,7 +118,7 @@ def spectral_norm(A: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def bound_answers(inquiry: Inquiry, sys: StateSpace, found: Sequence[Circle]) -> Iterator[Certificate]:
-    """||x|| <= K sup ||B u|| / (1 - radius) as ||A^k|| <= K radius^k."""
+    """Yield ||x|| <= K sup ||B u|| / (1 - radius) as ||A^k|| <= K radius^k."""
     if any(f.verdict != "proved" for f in found):
         for name in ("bounded_state", "bounded_output"):
             yield inquiry.undecided(name, "the system is not proved stable")
@@ -141,7 +141,7 @@ def bound_answers(inquiry: Inquiry, sys: StateSpace, found: Sequence[Circle]) ->
 
 
 def _drive(inquiry: Inquiry, B: np.ndarray) -> tuple[Numbers, str]:
-    """sup ||B u||_F, entry by entry of the batch."""
+    """Return sup ||B u||_F, entry by entry of the batch."""
     inputs, size = inquiry.inputs, B.shape[-1] * B.shape[-2] + 16
     if inputs is None:
         return above(np.sqrt(np.sum(np.abs(B) ** 2, axis=(-2, -1))), size), "per unit of input (2-norm over the inputs, at every token)"

@@ -21,7 +21,8 @@ NUMERICAL = "B, C, D and the poles are those of the exported system, in 64 bits"
 
 
 def gain_answers(inquiry: Inquiry, sys: LTI, stability: Certificate) -> Iterator[Certificate]:
-    """``hinf_below`` and ``l1_below`` where a number was given; both norms are infinite by definition where a system is not stable."""
+    """Yield ``hinf_below`` and ``l1_below`` where a number was given; both norms are infinite by definition where a system is not
+    stable."""
     sys = in_double(sys).map(to_numpy)
     for name, limit in (("hinf_below", inquiry.question.hinf_below), ("l1_below", inquiry.question.l1_below)):
         if limit is None:
@@ -78,7 +79,7 @@ def _frequency(sys: LTI, limit: float) -> Witness | None:
 
 
 def _worst_input(sys: LTI, limit: float) -> Witness | None:
-    """u[L - k] = conj(sign h[k]) for the output with the largest sum, over growing lengths."""
+    """Return u[L - k] = conj(sign h[k]) for the output with the largest sum, over growing lengths."""
     length = 64
     while length <= LONGEST:
         h = np.asarray(kernel(sys, length))  # (length, p, m)

@@ -64,7 +64,7 @@ class InputSet:
     text: str
 
     def token(self, direction: Float[np.ndarray, "*rows d_model"]) -> Float[np.ndarray, "*rows d_model"]:
-        """The u of the x on (a hair inside) the sphere in that direction of x."""
+        """Return the u of the x on (a hair inside) the sphere in that direction of x."""
         x = direction - np.mean(direction, axis=-1, keepdims=True) if self.centered else direction
         size = np.linalg.norm(x, axis=-1, keepdims=True)
         x = x / np.where(size > 0, size, 1.0) * self.radius * INSIDE

@@ -18,7 +18,7 @@ OF_SYSTEM = "B, C and D are those of the exported system, in 64 bits"
 
 
 def diagonal_answers(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
-    """All properties of a diagonal system but the two gains."""
+    """Yield all properties of a diagonal system but the two gains."""
     sys = sys.map(lambda x: to_numpy(double(x)))
     yield from _stability(inquiry, decay)
     if np.all(decay.sign < 0):
@@ -30,7 +30,7 @@ def diagonal_answers(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay
 
 
 def slowest(decay: Decay) -> Quantity:
-    """The smallest decay rate, per token."""
+    """Return the smallest decay rate, per token."""
     return Quantity(lower=float(np.min(decay.rate.lo)), upper=float(np.min(decay.rate.hi)), unit="per token")
 
 
@@ -60,7 +60,7 @@ def _mode(decay: Decay, bad: np.ndarray) -> UnstableMode:
 
 
 def _input_sizes(inquiry: Inquiry, B: np.ndarray) -> tuple[np.ndarray, str]:
-    """sup |b_i u| for each mode, (*batch, n), and the unit of what follows from it."""
+    """Return sup |b_i u| for each mode, (*batch, n), and the unit of what follows from it."""
     n = B.shape[-1]
     inputs = inquiry.inputs
     if inputs is None:
@@ -73,14 +73,14 @@ def _input_sizes(inquiry: Inquiry, B: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def state_bounds(inquiry: Inquiry, B: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, str]:
-    """sup |b_i u| / (1 - |lambda_i|)."""
+    """Return sup |b_i u| / (1 - |lambda_i|)."""
     size, unit = _input_sizes(inquiry, B)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(size == 0, 0.0, above(size / margin, 4)), unit
 
 
 def pole_margin(rate: Interval) -> np.ndarray:
-    """A lower bound of 1 - |lambda| = 1 - exp(-r), in balls."""
+    """Return a lower bound of 1 - |lambda| = 1 - exp(-r), in balls."""
     return np.maximum(ends(lambda r: -(-r).expm1(), np.maximum(rate.lo, 0.0))[0], 0.0)
 
 
@@ -104,12 +104,12 @@ def _bounds(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) 
 
 
 def _through(inquiry: Inquiry, D: np.ndarray) -> np.ndarray:
-    """sup |D u|, (*batch, p)."""
+    """Return sup |D u|, (*batch, p)."""
     return _input_sizes(inquiry, D)[0]
 
 
 def _unbounded(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay) -> Iterator[Certificate]:
-    """A mode that does not decay and is driven has an unbounded state, and an unbounded output if no other mode can cancel it."""
+    """Yield a mode that does not decay and is driven has an unbounded state, and an unbounded output if no other mode can cancel it."""
     bad = np.broadcast_to(decay.sign >= 0, sys.B.shape[:-1])
     driven = bad & np.any(sys.B != 0, axis=-1)
     mu = np.broadcast_to(sys.log_poles, driven.shape)
@@ -137,7 +137,8 @@ def _unbounded(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Deca
 
 
 def _alone(mu: np.ndarray) -> np.ndarray:
-    """Whether no other mode of the system has the same log-pole, or its conjugate, modulo 2 pi i (a generous neighborhood counts)."""
+    """Return whether no other mode of the system has the same log-pole, or its conjugate, modulo 2 pi i (a generous neighborhood
+    counts)."""
     poles = np.exp(mu)[..., None]
     others = np.swapaxes(poles, -1, -2)
     near = (np.abs(poles - others) <= 1e-12 * np.abs(poles)) | (np.abs(poles - np.conj(others)) <= 1e-12 * np.abs(poles))
@@ -146,7 +147,7 @@ def _alone(mu: np.ndarray) -> np.ndarray:
 
 
 def _pole_inside(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay, dtype: str) -> Certificate:
-    """Whether lambda, its two parts rounded to the type, lies inside the circle."""
+    """Return whether lambda, its two parts rounded to the type, lies inside the circle."""
     inside, decided, bits = rounded_modulus_below_one(decay, np.broadcast_to(sys.log_poles, decay.sign.shape), dtype)
     known = {
         "theorem": "pole rounding",
@@ -169,7 +170,7 @@ def _pole_inside(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: De
 
 
 def _no_overflow(inquiry: Inquiry, sys: DiagonalSSM | RealDiagonalSSM, decay: Decay, dtype: str) -> Certificate:
-    """|fl(fl(lambda h) + x)| <= (|lambda| (1 + 8 u) H + |x| (1 + 8 u)) for complex products in any common order."""
+    """Return |fl(fl(lambda h) + x)| <= (|lambda| (1 + 8 u) H + |x| (1 + 8 u)) for complex products in any common order."""
     name, unit_roundoff, largest = f"no_overflow:{dtype}", FORMATS[dtype].unit, FORMATS[dtype].largest
     if inquiry.inputs is None:
         return inquiry.undecided(name, "nothing bounds the input: give norm= or input_radius=", needs=frozenset({INPUT_BOUND}))

@@ -86,21 +86,21 @@ class Inquiry:
 
     @property
     def effort(self) -> str:
-        """How hard to try."""
+        """Return how hard to try."""
         return self.question.effort
 
     def answer(self, property: str, verdict: str, **found: Any) -> Certificate:
-        """A certificate about this subject; what bounds its input is among the assumptions if it was used."""
+        """Return a certificate about this subject; what bounds its input is among the assumptions if it was used."""
         arrays = {name: np.asarray(x) for name, x in found.pop("per_channel", {}).items()}
         return Certificate(subject=self.name, property=property, verdict=verdict, per_channel=arrays, **found)
 
     def undecided(self, property: str, reason: str, **found: Any) -> Certificate:
-        """An undecided certificate."""
+        """Return an undecided certificate."""
         return self.answer(property, "undecided", reason=reason, **found)
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What was assumed about the input, and about options that the weights do not store."""
+        """Return what was assumed about the input, and about options that the weights do not store."""
         options = ()
         if is_layer(self.subject):
             options = tuple(f"{k} = {a.value!r} ({a.source})" for k, a in self.subject.assumptions.items())
@@ -131,7 +131,7 @@ class Inquiry:
 
 
 def timed(inquiry: Inquiry, answers: Iterator[Certificate]) -> list[Certificate]:
-    """The answers with what each cost since the one before."""
+    """Return the answers with what each cost since the one before."""
     sha, found, last = fingerprint(inquiry.subject), [], time.perf_counter()
     for certificate in answers:
         now = time.perf_counter()
@@ -141,20 +141,20 @@ def timed(inquiry: Inquiry, answers: Iterator[Certificate]) -> list[Certificate]
 
 
 def magnitude(upper: Any, *, lower: Any = 0.0, unit: str = "in units of the state") -> Quantity:
-    """A number >= 0."""
+    """Return a number >= 0."""
     return Quantity(lower=float(lower), upper=float(upper), unit=unit)
 
 
 def first_index(mask: Any) -> tuple[int, ...]:
-    """Where the first True is."""
+    """Return where the first True is."""
     return tuple(int(i) for i in np.argwhere(mask)[0])
 
 
 def counted_text(mask: Any, what: str) -> str:
-    """'3 of 8 channels'."""
+    """Return '3 of 8 channels'."""
     return f"{int(np.sum(mask))} of {np.size(mask)} {what}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """'a, b, c'."""
+    """Return 'a, b, c'."""
     return ", ".join(names)

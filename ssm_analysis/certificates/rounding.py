@@ -25,23 +25,23 @@ BITS = 80
 
 
 def counted(n: int) -> float:
-    """gamma_n, rounded up."""
+    """Return gamma_n, rounded up."""
     assert n < 2**40
     return (n + 1) * UNIT * (1 + 2.0**-10)
 
 
 def above(x: Numbers, n: int) -> Numbers:
-    """An upper bound of a number >= 0 that was computed as ``x`` with n roundings of terms >= 0."""
+    """Return an upper bound of a number >= 0 that was computed as ``x`` with n roundings of terms >= 0."""
     return np.nextafter(x * (1 + counted(n + 3)) + TINY, np.inf)
 
 
 def upward(x: Numbers) -> Numbers:
-    """One step up."""
+    """Return one step up."""
     return np.nextafter(x, np.inf)
 
 
 def downward(x: Numbers) -> Numbers:
-    """One step down."""
+    """Return one step down."""
     return np.nextafter(x, -np.inf)
 
 
@@ -54,7 +54,7 @@ class Interval:
 
     @classmethod
     def exact(cls, x: Numbers) -> "Interval":
-        """A point."""
+        """Return a point."""
         x = np.asarray(x, dtype=np.float64)
         return cls(x, x)
 
@@ -83,37 +83,37 @@ class Interval:
         return Interval(self.lo[index], self.hi[index])  # type: ignore[index]
 
     def square(self) -> "Interval":
-        """x^2."""
+        """Return x^2."""
         small, large = self.least_size(), self.size()
         return Interval(np.maximum(downward(small * small), 0), upward(large * large))
 
     def over(self, other: "Interval") -> "Interval":
-        """The quotient of intervals >= 0 whose divisor is positive."""
+        """Return the quotient of intervals >= 0 whose divisor is positive."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             low, high = self.lo / other.hi, np.where(self.hi == 0, 0, self.hi / other.lo)
         return Interval(np.maximum(downward(low), 0), upward(high))
 
     def size(self) -> Numbers:
-        """max |x|."""
+        """Return max |x|."""
         return np.maximum(np.abs(self.lo), np.abs(self.hi))
 
     def least_size(self) -> Numbers:
-        """min |x|."""
+        """Return min |x|."""
         return np.where((self.lo <= 0) & (self.hi >= 0), 0.0, np.minimum(np.abs(self.lo), np.abs(self.hi)))
 
     def inflated(self, radius: Numbers) -> "Interval":
-        """Everything within ``radius``."""
+        """Return everything within ``radius``."""
         return Interval(downward(self.lo - radius), upward(self.hi + radius))
 
 
 def increasing(f: "Callable[[flint.arb], flint.arb]", x: Interval, *, positive: bool = True) -> Interval:
-    """f of an interval for an increasing f, in balls, each different end once."""
+    """Return f of an interval for an increasing f, in balls, each different end once."""
     low, high = ends(f, x.lo)[0], ends(f, x.hi)[1]
     return Interval(np.maximum(low, 0.0) if positive else low, high)
 
 
 def ends(f: "Callable[[flint.arb], flint.arb]", x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Doubles below and above f(x), entry by entry; about 3 microseconds for each different entry."""
+    """Return doubles below and above f(x), entry by entry; about 3 microseconds for each different entry."""
     import flint
 
     values, back = np.unique(np.asarray(x, dtype=np.float64), return_inverse=True)
@@ -126,34 +126,34 @@ def ends(f: "Callable[[flint.arb], flint.arb]", x: np.ndarray) -> tuple[np.ndarr
 
 
 def exp(x: Interval) -> Interval:
-    """e^x."""
+    """Return e^x."""
     return increasing(lambda b: b.exp(), x)
 
 
 def softplus(x: Interval) -> Interval:
-    """log(1 + e^x), as max(x, 0) + log1p(e^-|x|) so that it neither overflows nor loses a small result."""
+    """Return log(1 + e^x), as max(x, 0) + log1p(e^-|x|) so that it neither overflows nor loses a small result."""
     return increasing(ball_softplus, x)
 
 
 def sigmoid(x: Interval) -> Interval:
-    """1 / (1 + e^-x)."""
+    """Return 1 / (1 + e^-x)."""
     return increasing(lambda b: 1 / (1 + (-b).exp()), x)
 
 
 def silu_size(x: np.ndarray) -> np.ndarray:
-    """An upper bound of max |silu| over (-inf, x]: silu(x), or 0.2784646 where that is larger."""
+    """Return an upper bound of max |silu| over (-inf, x]: silu(x), or 0.2784646 where that is larger."""
     return np.maximum(ends(lambda b: b / (1 + (-b).exp()), np.maximum(x, 0.0))[1], SILU_DEPTH)
 
 
 def silu_range(x: Interval) -> Interval:
-    """silu falls up to -1.2784645 and rises behind it."""
+    """Return silu falls up to -1.2784645 and rises behind it."""
     low, high = ends(_silu, x.lo), ends(_silu, x.hi)
     inside = (x.lo < SILU_TURN[1]) & (x.hi > SILU_TURN[0])
     return Interval(np.where(inside, -SILU_DEPTH, np.minimum(low[0], high[0])), np.maximum(low[1], high[1]))
 
 
 def silu_remainder(size: np.ndarray) -> np.ndarray:
-    """An upper bound of (s/2) tanh(s/2) over |s| <= size."""
+    """Return an upper bound of (s/2) tanh(s/2) over |s| <= size."""
     return ends(lambda b: b / 2 * (b / 2).tanh(), size)[1]
 
 
@@ -164,7 +164,7 @@ SILU_TURN = (-1.2784645427610740, -1.2784645427610736)
 
 
 def ball_softplus(b: "flint.arb") -> "flint.arb":
-    """log(1 + e^b) of a number, also an infinite one."""
+    """Return log(1 + e^b) of a number, also an infinite one."""
     rest = (-abs(b)).exp().log1p()
     return b + rest if b > 0 else rest
 
@@ -174,12 +174,12 @@ def _silu(b: "flint.arb") -> "flint.arb":
 
 
 def row_norms(M: np.ndarray) -> np.ndarray:
-    """Upper bounds of the 2-norms of the rows."""
+    """Return upper bounds of the 2-norms of the rows."""
     return above(np.sqrt(np.sum(M * M, axis=-1)), M.shape[-1] + 2)
 
 
 def largest_eigenvalue(G: np.ndarray, error: float) -> float:
-    """An upper bound of the largest eigenvalue of a symmetric matrix >= 0 that ``G`` is within ``error`` of, in the 2-norm.
+    """Return an upper bound of the largest eigenvalue of a symmetric matrix >= 0 that ``G`` is within ``error`` of, in the 2-norm.
 
     mu - G is positive semidefinite if Cholesky succeeds on it after everything that rounding can add is taken off
     (Rump, BIT 46 (2006) 433-452; four times his constant, as LAPACK works in blocks).
@@ -203,7 +203,7 @@ def largest_eigenvalue(G: np.ndarray, error: float) -> float:
 
 
 def estimated_eigenvalue(G: np.ndarray) -> float:
-    """The largest eigenvalue of a symmetric matrix >= 0, without a proof."""
+    """Return the largest eigenvalue of a symmetric matrix >= 0, without a proof."""
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
     if len(G) < 64 or not np.any(G):

@@ -72,7 +72,7 @@ def search_of(inquiry: Inquiry, *, taps: int, ahead: int = 0) -> Search:
 
 
 def slow_inputs(search: Search, rate: np.ndarray) -> Example:
-    """The slowest decay that was found, and its input: one window of tokens."""
+    """Return the slowest decay that was found, and its input: one window of tokens."""
     flat = np.argsort(np.reshape(rate, -1), kind="stable")[:STARTS]
     channels = [tuple(int(k) for k in np.unravel_index(i, rate.shape)) for i in flat]
     windows = ascend(search, channels, lambda mu, drive, xp: mu)
@@ -81,7 +81,7 @@ def slow_inputs(search: Search, rate: np.ndarray) -> Example:
 
 
 def attained_rate(layer: RecurrentLayer, u: np.ndarray) -> Example:
-    """The smallest -log(lambda) along u."""
+    """Return the smallest -log(lambda) along u."""
     along = layer.along(u)
     rates = -np.broadcast_to(along.log_poles, along.B.shape[:-1])
     where = np.unravel_index(np.argmin(rates), rates.shape)
@@ -89,7 +89,7 @@ def attained_rate(layer: RecurrentLayer, u: np.ndarray) -> Example:
 
 
 def large_states(search: Search, state: np.ndarray) -> tuple[Example, np.ndarray]:
-    """The largest states that were found, by channel, and the input of the largest of all.
+    """Return the largest states that were found, by channel, and the input of the largest of all.
 
     Constant inputs, which settle at tau, and windows with the largest single push. ``state`` holds the certified bounds,
     (*batch, d_state): of each channel the state with the largest one is searched.
@@ -113,7 +113,7 @@ def large_states(search: Search, state: np.ndarray) -> tuple[Example, np.ndarray
 
 
 def _settled(search: Search, windows: Sequence[np.ndarray], channels: Sequence[Index]) -> Iterator[Example]:
-    """Where constant inputs settle, after as many tokens as are written out."""
+    """Yield where constant inputs settle, after as many tokens as are written out."""
     mu, drive = fields_along(search.layer, np.concatenate([windows[0][:1], *windows]), np)
     for k, (index, window) in enumerate(zip(channels, windows, strict=True)):
         t = 1 + k * len(window) + search.position
@@ -125,7 +125,7 @@ def _settled(search: Search, windows: Sequence[np.ndarray], channels: Sequence[I
 
 
 def _pushed(search: Search, windows: Sequence[np.ndarray], channels: Sequence[Index]) -> Iterator[Example]:
-    """The largest |h| along all windows one behind the other, channel by channel."""
+    """Yield the largest |h| along all windows one behind the other, channel by channel."""
     u = np.concatenate(windows)
     mu, drive = fields_along(search.layer, u, np)
     columns = tuple(np.array([index[k] for index in channels]) for k in range(len(channels[0])))
@@ -173,7 +173,7 @@ def ascend(search: Search, channels: Sequence[Index], objective: Objective, *, c
 
 
 def _rounds(search: Search, channels: Sequence[Index], objective: Objective, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield points and their values, each point from the gradient at the one before."""
+    """Yield yield points and their values, each point from the gradient at the one before."""
     evaluate = _differentiable(search, channels, objective)
     for _ in range(ROUNDS):
         values, gradient = evaluate(x)
@@ -215,7 +215,7 @@ def _differentiable(
 
 
 def _document(tokens: Any, taps: int, xp: Any) -> Any:
-    """One token, then block behind block; a constant block repeats its token. The first token of RG-LRU is a special case."""
+    """Return one token, then block behind block; a constant block repeats its token. The first token of RG-LRU is a special case."""
     blocks = xp.broadcast_to(tokens, (tokens.shape[0], taps, tokens.shape[2]))
     flat = xp.reshape(blocks, (-1, tokens.shape[2]))
     return xp.concatenate([flat[:1], flat])

@@ -83,7 +83,7 @@ class Ranges:
 
 
 def selective_answers(inquiry: Inquiry, ranges: Ranges) -> Iterator[Certificate]:
-    """All properties of a selective layer."""
+    """Yield all properties of a selective layer."""
     yield from _rates(inquiry, ranges)
     yield _non_expansive(inquiry, ranges)
     yield from _bounds(inquiry, ranges)
@@ -168,7 +168,7 @@ def _bounds(inquiry: Inquiry, ranges: Ranges) -> Iterator[Certificate]:
 
 
 def _pole_inside(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
-    """Whether exp(-a delta) rounds to a number below 1 for every input."""
+    """Return whether exp(-a delta) rounds to a number below 1 for every input."""
     name, slowest = f"pole_inside:{dtype}", _slowest(ranges)
     known = {
         "theorem": "pole rounding",
@@ -195,7 +195,7 @@ def _pole_inside(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
 
 
 def _no_overflow(inquiry: Inquiry, ranges: Ranges, dtype: str) -> Certificate:
-    """T6: |h| stays at most the largest number of the type if |tau| does, up to a few roundings."""
+    """Return T6: |h| stays at most the largest number of the type if |tau| does, up to a few roundings."""
     name, kind = f"no_overflow:{dtype}", FORMATS[dtype]
     # three factors within 2^-10, a product rounded once, and what 32 bits add
     proved = above(ranges.state * (1 + 2 * kind.unit) * (1 + 2.0**-8), 4) <= kind.settles

@@ -42,7 +42,7 @@ class Decay:
 
 
 def decay_of_system(sys: DiagonalSSM | RealDiagonalSSM) -> Decay:
-    """The log-poles are the data: their real parts have the sign."""
+    """Return the log-poles are the data: their real parts have the sign."""
     re = to_numpy(double(real(sys.log_poles))).astype(np.float64)
     return Decay(sign=np.sign(re).astype(int), rate=Interval.exact(-re), factors=(re,), formula="Re log(lambda)")
 

@@ -18,7 +18,7 @@ TABLE = np.linspace(-48.0, 64.0, 112 * 32 + 1)
 
 
 def state_bounds(window: Window, step: Rows, B: Rows, a: Interval, *, offset: float, joint: bool) -> np.ndarray:
-    """sup |tau| for every channel and state, (channels, d_state): step row e belongs to channel e, B row n to state n.
+    """Return sup |tau| for every channel and state, (channels, d_state): step row e belongs to channel e, B row n to state n.
 
     ``joint``: by slices; otherwise factor by factor.
     """
@@ -36,12 +36,12 @@ def state_bounds(window: Window, step: Rows, B: Rows, a: Interval, *, offset: fl
 
 
 def targets(a: Interval, delta: np.ndarray, B: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """phi(delta) |B| |u|, (channels, d_state)."""
+    """Return phi(delta) |B| |u|, (channels, d_state)."""
     return above(phi_above(a, delta[:, None]) * above(B * u[:, None], 2), 8)
 
 
 def phi_above(a: Interval, delta: np.ndarray) -> np.ndarray:
-    """delta / (1 - exp(-a delta)) <= (y + min(1 + y^2/3, sqrt(1 + y^2))) / a with y = a delta / 2, as y coth y is at most both."""
+    """Return delta / (1 - exp(-a delta)) <= (y + min(1 + y^2/3, sqrt(1 + y^2))) / a with y = a delta / 2, as y coth y is at most both."""
     y = above(a.hi * np.maximum(delta, 0.0) / 2, 2)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         found = above((y + np.minimum(1 + y * y / 3, np.sqrt(1 + y * y))) / a.lo, 12)
@@ -49,7 +49,7 @@ def phi_above(a: Interval, delta: np.ndarray) -> np.ndarray:
 
 
 def softplus_above(x: np.ndarray) -> np.ndarray:
-    """An upper bound of log(1 + e^x): chords of the convex function between 3,585 points evaluated in balls."""
+    """Return an upper bound of log(1 + e^x): chords of the convex function between 3,585 points evaluated in balls."""
     values = _table()
     inside = np.clip(x, TABLE[0], TABLE[-1])
     chord = np.interp(inside, TABLE, values)
@@ -82,7 +82,7 @@ class _Geometry:
         self.widest = np.minimum(widest * (1 + 2.0**-30), 1.0)
 
     def _along(self, rows: Rows, projection: np.ndarray, *, matrix: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """<G, g>/|g| for each row G, its error, and what is left of ||G|| across."""
+        """Return <G, g>/|g| for each row G, its error, and what is left of ||G|| across."""
         w = self.window
         error = (w.relative + 2 * counted(rows.R.shape[1] + 16)) * 2 * (np.abs(rows.R) @ w.weights)
         if matrix:
@@ -93,7 +93,7 @@ class _Geometry:
         return projection, above(error, 8), above(across, 8)
 
     def slice(self, t: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Upper bounds on slice k of tap set t: the step before softplus, |B_n| (d_state, channels), and |u|."""
+        """Return upper bounds on slice k of tap set t: the step before softplus, |B_n| (d_state, channels), and |u|."""
         w = self.window
         z1, z2 = (self.widest * (2 * j / SLICES - 1) for j in (k, k + 1))
         z1, z2 = z1 - 2.0**-30, z2 + 2.0**-30
@@ -107,7 +107,7 @@ class _Geometry:
         return pre, np.maximum(high, low), silu_size(upward(top))
 
     def _size(self, t: int, z1: np.ndarray, z2: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """S on the slice, channel by channel: convex in z, so largest at an end."""
+        """Return S on the slice, channel by channel: convex in z, so largest at an end."""
         w = self.window
         middle = (w.centers.lo[t] + w.centers.hi[t]) / 2
         spread = float(above(float(np.linalg.norm(w.centers.hi[t] - w.centers.lo[t])), len(middle)))
@@ -127,7 +127,7 @@ class _Geometry:
         self, rows: Rows, along: tuple[np.ndarray, np.ndarray, np.ndarray], t: int, z1: np.ndarray, z2: np.ndarray,
         rest: np.ndarray, size: np.ndarray, *, negative: bool = False,
     ) -> np.ndarray:  # fmt: skip
-        """sup of R u + b (or of its negative) on the slice."""
+        """Return sup of R u + b (or of its negative) on the slice."""
         projection, error, across = along
         sign = -1.0 if negative else 1.0
         matrix = projection.ndim == 2

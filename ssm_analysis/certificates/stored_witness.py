@@ -20,12 +20,12 @@ SYSTEMS = {kind.__name__: kind for kind in (DiagonalSSM, RealDiagonalSSM, StateS
 
 
 def stored_witness(witness: Witness) -> dict[str, Any]:
-    """Kind, description and all fields."""
+    """Return kind, description and all fields."""
     return {**witness.to_dict(), "fields": {name: _stored(value) for name, value in vars(witness).items()}}
 
 
 def witness_of(data: Mapping[str, Any], *, layer: RecurrentLayer | None = None) -> Witness:
-    """The witness of `stored_witness`, ready to replay.
+    """Return the witness of `stored_witness`, ready to replay.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def _stored(value: Any) -> Any:
 
 
 def _stored_array(x: np.ndarray) -> dict[str, Any]:
-    """Runs of equal rows once."""
+    """Return runs of equal rows once."""
     new = np.any(x[1:] != x[:-1], axis=tuple(range(1, x.ndim)))
     starts = np.flatnonzero(np.concatenate([np.ones(min(len(x), 1), dtype=bool), new]))
     repeats, rows = np.diff(np.append(starts, len(x))), x[starts]

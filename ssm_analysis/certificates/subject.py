@@ -19,7 +19,7 @@ class AssumedOption(Protocol):
 
     @property
     def source(self) -> str:
-        """Who said so."""
+        """Return who said so."""
         ...
 
 

@@ -53,7 +53,7 @@ class Window:
     radius: float
 
     def part(self, rows: slice) -> "Window":
-        """Some of the channels."""
+        """Return some of the channels."""
         centers = Interval(self.centers.lo[:, rows], self.centers.hi[:, rows])
         return Window(W=self.W[rows], slack=self.slack[rows], taps=self.taps[rows], centers=centers, radius=self.radius)
 
@@ -157,7 +157,7 @@ class Rows:
     down: "Remainder"
 
     def bounds(self, window: Window) -> Interval:
-        """The range of R u + b over all inputs."""
+        """Return the range of R u + b over all inputs."""
         size = window.sizes[:, None]
         half = self.linear / 2
         high = np.max(above_any(self.center.hi, half, self.up.bound(size), self.slack), axis=0)
@@ -196,7 +196,7 @@ class Remainder:
 
 
 def above_any(*terms: np.ndarray | float) -> np.ndarray:
-    """An upper bound of a sum of a few terms of any sign, each of which is right to 2^-48 of its size or errs upward."""
+    """Return an upper bound of a sum of a few terms of any sign, each of which is right to 2^-48 of its size or errs upward."""
     total, size = 0.0, 0.0
     for term in terms:
         total, size = total + term, size + np.abs(term)
@@ -204,7 +204,7 @@ def above_any(*terms: np.ndarray | float) -> np.ndarray:
 
 
 def rows_of(window: Window, R: np.ndarray, offset: Interval, *, error: np.ndarray | None = None) -> Rows:
-    """The rows R, known up to ``error`` entry by entry, on silu of the window."""
+    """Return the rows R, known up to ``error`` entry by entry, on silu of the window."""
     size, K = np.abs(R), window.taps.shape[1]
     reach = np.maximum(np.abs(window.u.lo), np.abs(window.u.hi))
     slack = np.zeros(len(R)) if error is None else above(error @ reach, R.shape[1] + 4)
@@ -243,7 +243,7 @@ def window_of(
     row_scale: np.ndarray | None = None,
     in_scale: float = 1.0,
 ) -> Window:
-    """s = conv(row_scale (in_scale W u + bias)) + conv_bias for the inputs u = weight x + bias of the set."""
+    """Return s = conv(row_scale (in_scale W u + bias)) + conv_bias for the inputs u = weight x + bias of the set."""
     d = weight.shape[1]
     scale = np.ones(len(weight)) if row_scale is None else row_scale
     W = scale[:, None] * (in_scale * (weight * inputs.weight))
@@ -269,7 +269,8 @@ def _center(drift: Interval, taps: np.ndarray, conv_bias: np.ndarray) -> Interva
 
 
 def tap_sets(K: int, padding: str, *, moves: bool) -> Sequence[np.ndarray]:
-    """Which taps lie inside the document: the last m of a causal convolution, all contiguous runs that hold the present of a centered one.
+    """Return which taps lie inside the document: the last m of a causal convolution, all contiguous runs that hold the present of a
+    centered one.
 
     Where no bias stands in front of the convolution (``moves`` is False) a missing tap is an input 0, and all of them suffice.
     """

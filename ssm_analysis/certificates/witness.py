@@ -48,10 +48,10 @@ class Witness(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON takes."""
+        """Return what JSON takes."""
         return {"kind": self.kind, "description": self.describe()}
 
 
@@ -76,7 +76,7 @@ class UnstableMode(Witness):
     kind: ClassVar[str] = "unstable mode"
 
     def replay(self) -> Replay:
-        """The product in mpmath, which neither rounds to 0 nor overflows."""
+        """Return the product in mpmath, which neither rounds to 0 nor overflows."""
         import mpmath
 
         with mpmath.workdps(DIGITS):
@@ -84,7 +84,7 @@ class UnstableMode(Witness):
             return Replay(violated=bool(product >= 0), measured=float(product), limit=0.0, what=self.formula, implementation="mpmath")
 
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         numbers = ", ".join(f"{x:.6g}" for x in self.factors)
         return f"mode {self.index} does not decay: {self.formula} >= 0, from {numbers}"
 
@@ -113,7 +113,7 @@ class Eigenvalue(Witness):
     kind: ClassVar[str] = "eigenvalue"
 
     def replay(self) -> Replay:
-        """Two-sided inverse iteration in mpmath; LAPACK beyond 48 states, where that takes longer than a second."""
+        """Return Two-sided inverse iteration in mpmath; LAPACK beyond 48 states, where that takes longer than a second."""
         if len(self.A) > 48:
             size = float(np.max(np.abs(np.linalg.eigvals(self.A))))
             return Replay(violated=size >= 1, measured=size - 1, limit=0.0, what="|lambda| - 1", implementation="LAPACK")
@@ -123,13 +123,13 @@ class Eigenvalue(Witness):
         )
 
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         where = f" of entry {self.index}" if self.index else ""
         return f"eigenvalue {self.value:.12g}{where}, |lambda| - 1 >= {self.margin:.3g}"
 
 
 def newton_eigenvalue(A: np.ndarray, value: complex, *, steps: int = 6) -> Any:
-    """The eigenvalue of A next to ``value``, by Rayleigh quotients with a two-sided inverse iteration in mpmath."""
+    """Return the eigenvalue of A next to ``value``, by Rayleigh quotients with a two-sided inverse iteration in mpmath."""
     import mpmath
 
     with mpmath.workdps(DIGITS):
@@ -163,7 +163,7 @@ class Stretch(Witness):
     kind: ClassVar[str] = "stretched state"
 
     def replay(self) -> Replay:
-        """The two lengths in rational arithmetic."""
+        """Return the two lengths in rational arithmetic."""
 
         def square(rows: list[list[Fraction]]) -> Fraction:
             return sum((v * v for row in rows for v in row), Fraction(0))
@@ -181,13 +181,13 @@ class Stretch(Witness):
         )
 
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         where = f" of entry {self.index}" if self.index else ""
         return f"a state x{where} with |A x| > |x| (plain Euclidean length)"
 
 
 def _real_form(A: np.ndarray) -> np.ndarray:
-    """[[Re, -Im], [Im, Re]]."""
+    """Return [[Re, -Im], [Im, Re]]."""
     return np.block([[np.real(A), -np.imag(A)], [np.imag(A), np.real(A)]])
 
 
@@ -221,7 +221,7 @@ class Drive(Witness):
     kind: ClassVar[str] = "input"
 
     def replay(self) -> Replay:
-        """Through the system that the family exports along u, state by state in numpy, apart from the code that searched."""
+        """Return through the system that the family exports along u, state by state in numpy, apart from the code that searched."""
         along = self.layer.map(lambda x: to_numpy(double(x))).along(np.asarray(self.u, dtype=np.float64))
         channel = (slice(None), *self.index)
         mu = np.broadcast_to(along.log_poles, along.B.shape[:-1])[channel].astype(np.float64)
@@ -242,7 +242,7 @@ class Drive(Witness):
         )
 
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         return f"{len(self.u)} tokens of input for which the {self.quantity} of channel {self.index} reaches {self.limit:.6g}"
 
 
@@ -262,7 +262,7 @@ class Frequency(Witness):
     kind: ClassVar[str] = "frequency"
 
     def replay(self) -> Replay:
-        """In mpmath: |G v| for the unit vector v that is the first right singular vector in double precision."""
+        """Measure, in mpmath, |G v| for the unit vector v that is the first right singular vector in double precision."""
         import mpmath
 
         with mpmath.workdps(DIGITS):
@@ -279,7 +279,7 @@ class Frequency(Witness):
             return Replay(violated=bool(gain > self.limit), measured=float(gain), limit=self.limit, what="gain", implementation="mpmath")
 
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         return f"at {self.theta:.9g} rad/token the gain exceeds {self.limit:.9g}"
 
 
@@ -304,7 +304,7 @@ class WorstInput(Witness):
     kind: ClassVar[str] = "worst input"
 
     def replay(self) -> Replay:
-        """The recurrence step by step in numpy; the limit is to be exceeded by more than its rounding."""
+        """Return the recurrence step by step in numpy; the limit is to be exceeded by more than its rounding."""
         sys = self.subject.map(lambda x: to_numpy(double(x))).to_dense()
         x, y = np.zeros(sys.nstates, dtype=np.result_type(sys.A, 1.0)), np.zeros(sys.noutputs)
         for u in self.u:
@@ -313,12 +313,13 @@ class WorstInput(Witness):
         return Replay(violated=largest > self.limit, measured=largest, limit=self.limit, what="|y|", implementation="numpy, step by step")
 
     def describe(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         return f"{len(self.u)} inputs of size 1 whose last output exceeds {self.limit:.9g}"
 
 
 def rounded_once(x: Fraction, dtype: str) -> Fraction:
-    """The nearest number of a type, of two the even one, from the exact number: rounding to another type on the way would not be this."""
+    """Return the nearest number of a type, of two the even one, from the exact number: rounding to another type on the way would not be
+    this."""
     if x == 0:
         return x
     bits, smallest = PRECISION[dtype]
@@ -334,7 +335,7 @@ PRECISION = {"fp32": (24, -126), "bf16": (8, -126), "fp16": (11, -14)}
 
 
 def rounded_type(dtype: str) -> Any:
-    """numpy's type of fp16, fp32 and fp64; ml_dtypes' of bf16."""
+    """Return numpy's type of fp16, fp32 and fp64; ml_dtypes' of bf16."""
     if dtype == "bf16":
         import ml_dtypes
 

@@ -28,7 +28,7 @@ def capture(
     call: int | None = None,
     **read: Unpack[ReadKeywords],
 ) -> dict[str, np.ndarray]:
-    """u (L, d_model) of every recurrent layer that runs, by the names that `load` gives: ``layer.along(captured[name])``.
+    """Return u (L, d_model) of every recurrent layer that runs, by the names that `load` gives: ``layer.along(captured[name])``.
 
     The model runs once, without gradients and in evaluation mode, and is left as it was; caches that it fills on the way are emptied.
     It should read whole documents: ``layer.along`` knows of no padding in front, and of no other document in the same sequence.
@@ -93,7 +93,7 @@ def capture(
 
 
 def signals_during(run: Callable[[], object], module: Any, prefixes: Sequence[str]) -> dict[str, list[np.ndarray]]:
-    """The signals (documents, L, d_model) that enter the modules below ``module`` at ``prefixes`` while it runs, call by call."""
+    """Return the signals (documents, L, d_model) that enter the modules below ``module`` at ``prefixes`` while it runs, call by call."""
     import torch
 
     calls: dict[str, list[np.ndarray]] = {prefix: [] for prefix in prefixes}
@@ -116,7 +116,7 @@ def signals_during(run: Callable[[], object], module: Any, prefixes: Sequence[st
 
 @contextmanager
 def left_as_it_was(module: Any) -> Iterator[None]:
-    """Whatever attributes and buffers a run sets in the module and its parts, among them the mode, are put back behind it."""
+    """Put back whatever attributes and buffers a run sets in the module and its parts, among them the mode, are put back behind it."""
     parts = list(module.modules())
     attributes, buffers = [dict(vars(part)) for part in parts], [dict(part._buffers) for part in parts]
     try:
@@ -130,12 +130,13 @@ def left_as_it_was(module: Any) -> Iterator[None]:
 
 
 def _names(found: FoundLayers, group: Group) -> list[str]:
-    """Of the one or two layers of a group; where the tensors are the parameters there is one, and billions of them stay unread."""
+    """Return the names of the one or two layers of a group; where the tensors are the parameters there is one, and billions of them stay
+    unread."""
     return [group.name] if group.layout.decode is renamed else [layer.name for layer in found.read(group)]
 
 
 def _that_runs(module: Any, prefix: str) -> Any:
-    """The module at the prefix, or the nearest around it that is called as a function."""
+    """Return the module at the prefix, or the nearest around it that is called as a function."""
     path = [name for name in prefix.split(".") if name]
     while path and type(module.get_submodule(".".join(path))).__name__ in CONTAINERS:
         path.pop()
@@ -143,7 +144,7 @@ def _that_runs(module: Any, prefix: str) -> Any:
 
 
 def _signal(part: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> np.ndarray:
-    """The signal with the documents first and the features last."""
+    """Return the signal with the documents first and the features last."""
     x = arguments[0] if arguments else next((named[name] for name in SIGNALS if name in named), None)
     if x is None:
         raise ValueError(f"{type(part).__name__} is called without a signal that is known by name, got {', '.join(named) or 'nothing'}")
@@ -154,7 +155,7 @@ def _signal(part: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> 
 
 
 def _chosen(entries: Sequence[np.ndarray] | np.ndarray, index: int | None, what: str, argument: str) -> np.ndarray:
-    """The only one of several entries, or the one that was asked for."""
+    """Return the only one of several entries, or the one that was asked for."""
     if index is None and len(entries) > 1:
         raise ValueError(f"{what} {len(entries)}; say which, {argument}=0, ..., {len(entries) - 1}")
     if index is not None and not 0 <= index < len(entries):

@@ -11,7 +11,7 @@ MOST_NUMBERS = 100_000
 
 
 def module_settings(module: Any, path: str) -> Mapping[str, Any]:
-    """Plain attributes of the module at ``path``, those of its parts below "parts", and its class as "module_class".
+    """Return plain attributes of the module at ``path``, those of its parts below "parts", and its class as "module_class".
 
     Before them the configurations of the modules around it, the nearest last: a model of transformers may stand inside another
     module. Functions stand as their names, since some modules keep the choice between two rules as the function that carries it out.

@@ -58,7 +58,7 @@ class FoundLayers:
         self.store.close()
 
     def assumptions(self, group: Group) -> dict[str, Assumption]:
-        """The options of one layer, each with who said so."""
+        """Return the options of one layer, each with who said so."""
         config, who = (self.config, "caller") if self.config else (self.told(group), "file")
         refusal = group.layout.refuses(config)
         if refusal:
@@ -66,12 +66,12 @@ class FoundLayers:
         return settings(group.layout, self.assume, config, config_from=who)
 
     def told(self, group: Group) -> Mapping[str, Any]:
-        """What files or the live module say beside the weights of one layer."""
+        """Return what files or the live module say beside the weights of one layer."""
         of_module = module_settings(self.module, group.prefix.rstrip(".")) if self.module is not None else {}
         return {**self.store.hyper_parameters, **self.store.config, **of_module}
 
     def read(self, group: Group) -> list[Layer]:
-        """One layer, or the two directions of a bidirectional one.
+        """Return one layer, or the two directions of a bidirectional one.
 
         Raises
         ------

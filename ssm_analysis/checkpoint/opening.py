@@ -15,7 +15,7 @@ from ssm_analysis.checkpoint.store import CheckpointError, TensorStore
 
 
 def open_tensors(source: str | os.PathLike[str] | Mapping[Any, Any] | Any) -> TensorStore:
-    """The named tensors of a checkpoint, opened without reading them.
+    """Return the named tensors of a checkpoint, opened without reading them.
 
     Same as ``safetensors.safe_open`` for every container: safetensors (in shards too), torch files and Lightning checkpoints, flax
     msgpack, npz, orbax, folders with any of these, state dicts and live modules.

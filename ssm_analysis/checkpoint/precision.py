@@ -16,7 +16,7 @@ _SMALL_FLOATS = frozenset({
 
 
 def numpy_dtype(name: str) -> np.dtype | None:
-    """The little-endian dtype of that name; None where it is not a number, or one that 64 bits do not hold exactly.
+    """Return the little-endian dtype of that name; None where it is not a number, or one that 64 bits do not hold exactly.
 
     Only names of a closed list: ``np.dtype`` itself understands a language of its own, which files have no business to speak.
     """
@@ -30,7 +30,7 @@ def numpy_dtype(name: str) -> np.dtype | None:
 
 
 def lift(x: np.ndarray) -> np.ndarray:
-    """The same numbers in float64, complex128, or the integers they are."""
+    """Return the same numbers in float64, complex128, or the integers they are."""
     name = x.dtype.name
     if name in SMALL_INTEGERS:
         return x.astype(np.int8 if name.startswith("int") else np.uint8)

@@ -33,7 +33,7 @@ class Group:
     """Names in the checkpoint by leaf: of the tensors that are read."""
 
     def read(self, store: TensorStore) -> dict[str, np.ndarray]:
-        """The numbers by leaf, in 64 bits, integers but for single ones too.
+        """Return the numbers by leaf, in 64 bits, integers but for single ones too.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class _Shaped:
 
 
 def recognize(store: TensorStore, *, family: str | None = None, layouts: Sequence[Layout] = ()) -> tuple[list[Group], list[str]]:
-    """The groups in the order of their depth, and in words what looked like a layer and is none.
+    """Return the groups in the order of their depth, and in words what looked like a layer and is none.
 
     Raises
     ------
@@ -99,13 +99,13 @@ def recognize(store: TensorStore, *, family: str | None = None, layouts: Sequenc
 
 
 def _beside(name: str) -> tuple[str, ...]:
-    """Where int8 of bitsandbytes keeps its scale."""
+    """Return where int8 of bitsandbytes keeps its scale."""
     stem = name.removesuffix("weight")
     return (f"{stem}SCB",) if stem != name else ()
 
 
 def _without_anchor(names: Mapping[str, str], candidates: Sequence[Layout], claimed: set[str]) -> dict[str, tuple[int, str]]:
-    """What would be a layer if it had the leaf by which its layout is found: most of the other leaves are there."""
+    """Return what would be a layer if it had the leaf by which its layout is found: most of the other leaves are there."""
     by_last: dict[str, list[str]] = {}
     for name in names:
         by_last.setdefault(name.rpartition(".")[2], []).append(name)
@@ -126,7 +126,7 @@ def _without_anchor(names: Mapping[str, str], candidates: Sequence[Layout], clai
 
 
 def nothing_found(store: TensorStore, problems: Sequence[str]) -> CheckpointError:
-    """The error for a checkpoint without a recurrent layer."""
+    """Return the error for a checkpoint without a recurrent layer."""
     near = "; ".join(problems)
     return CheckpointError(
         f"no recurrent layer was recognized among {few(store.shapes)}{'; ' + near if near else ''}; for a module with names of its own "
@@ -136,7 +136,7 @@ def nothing_found(store: TensorStore, problems: Sequence[str]) -> CheckpointErro
 
 
 def _dotted(store: TensorStore) -> tuple[dict[str, str], list[str]]:
-    """Stored names by the same names with dots between all levels."""
+    """Return stored names by the same names with dots between all levels."""
     names: dict[str, str] = {}
     problems = []
     training_state = any("params" in stored.replace("/", ".").split(".") for stored in store.shapes)
@@ -152,12 +152,12 @@ def _dotted(store: TensorStore) -> tuple[dict[str, str], list[str]]:
 
 
 def _prefixes(names: Mapping[str, str], anchor: str) -> list[str]:
-    """What stands in front of the anchor, with its dot; empty where the anchor is the whole name."""
+    """Return what stands in front of the anchor, with its dot; empty where the anchor is the whole name."""
     return [name[: len(name) - len(anchor)] for name in names if name == anchor or name.endswith("." + anchor)]
 
 
 def _misfit(layout: Layout, shapes: Mapping[str, Shape]) -> str:
-    """Why these shapes are not those of the layout; empty where they are."""
+    """Return why these shapes are not those of the layout; empty where they are."""
     try:
         check_params(layout.family, {leaf: _Shaped(shape) for leaf, shape in shapes.items()}, layout.shapes, optional=layout.optional)
     except ValueError as error:
@@ -168,11 +168,11 @@ def _misfit(layout: Layout, shapes: Mapping[str, Shape]) -> str:
 
 
 def _name(prefix: str, layout: Layout) -> str:
-    """The prefix without the last dot and without a leading "params", and the module that the recurrence's own leaves share."""
+    """Return the prefix without the last dot and without a leading "params", and the module that the recurrence's own leaves share."""
     whole = (prefix + layout.own_module).strip(".")
     return re.sub(r"^params(\.|$)", "", whole)
 
 
 def _depth(prefix: str) -> list[tuple[int, int | str]]:
-    """Sorts layers.2 before layers.10."""
+    """Return a key that sorts layers.2 before layers.10."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", prefix)]

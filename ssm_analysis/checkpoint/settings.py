@@ -14,7 +14,7 @@ Sources = Mapping[str, Mapping[str, Any]]
 
 
 def settings(layout: Layout, assume: Mapping[str, Any], config: Mapping[str, Any], *, config_from: str) -> dict[str, Assumption]:
-    """All options of a layout, each with who said so: the caller, else the configuration, else the original code.
+    """Return all options of a layout, each with who said so: the caller, else the configuration, else the original code.
 
     Raises
     ------
@@ -57,12 +57,13 @@ def check_used(assume: Mapping[str, Any], layouts: Iterable[Layout]) -> None:
 
 
 def _names(layout: Layout) -> dict[str, tuple[str, ...]]:
-    """Under which names an option can be given, its own first."""
+    """Return under which names an option can be given, its own first."""
     return {name: (name, *layout.aliases.get(name, ())) for name in (*layout.options, *layout.fixed)}
 
 
 def _fixed(layout: Layout, name: str, value: Any, assume: Mapping[str, Any]) -> Assumption:
-    """What the original code hard-wires. Where its own option of that name has no effect (disc of DPLR), neither has the caller's."""
+    """Return what the original code hard-wires. Where its own option of that name has no effect (disc of DPLR), neither has the
+    caller's."""
     folded, asked = name in layout.folded, assume.get(name, value)
     if asked != value and not folded:
         raise ValueError(f"{layout.title} has {name} = {value!r} for good, got assume={{{name!r}: {asked!r}}}")
@@ -71,7 +72,7 @@ def _fixed(layout: Layout, name: str, value: Any, assume: Mapping[str, Any]) -> 
 
 
 def _told(layout: Layout, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Values that a configuration gives, and notes on options for which it gives several."""
+    """Return values that a configuration gives, and notes on options for which it gives several."""
     asked_for = {name: names for name, names in _names(layout).items() if name in layout.options and name not in layout.asked}
     found = _values(config, {alias for names in asked_for.values() for alias in names})
     told: dict[str, Any] = {}
@@ -87,7 +88,7 @@ def _told(layout: Layout, config: Mapping[str, Any]) -> tuple[dict[str, Any], di
 
 
 def _values(config: Mapping[str, Any], names: set[str]) -> dict[str, list[Any]]:
-    """All values under these names anywhere in a nested configuration; null is no value."""
+    """Return all values under these names anywhere in a nested configuration; null is no value."""
     found: dict[str, list[Any]] = {}
     waiting: list[Any] = [config]
     looked_at = 0
@@ -105,7 +106,7 @@ def _values(config: Mapping[str, Any], names: set[str]) -> dict[str, list[Any]]:
 
 
 def _as_told(value: Any) -> Any:
-    """A value of the caller as a file would give it."""
+    """Return a value of the caller as a file would give it."""
     plain = _plain(value)
     return value if plain is _STRANGE else plain
 
@@ -137,7 +138,7 @@ _STRANGE = object()
 
 
 def _plain(value: Any) -> Any:
-    """Numbers, strings and lists of them; the infinities that transformers and others write into JSON as words."""
+    """Return numbers, strings and lists of them; the infinities that transformers and others write into JSON as words."""
     if isinstance(value, bool | int | float | str):
         return _INFINITIES.get(value, value) if isinstance(value, str) else value
     if isinstance(value, Mapping) and list(value) == ["__float__"]:

@@ -69,7 +69,7 @@ class TensorStore:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def read(self, name: str) -> np.ndarray:
-        """The numbers of one tensor, lifted exactly to 64 bits; integers and booleans stay what they are.
+        """Return the numbers of one tensor, lifted exactly to 64 bits; integers and booleans stay what they are.
 
         Nothing else is read. float16, bfloat16, float32 and the 8-bit floats become float64, complex64 becomes complex128. The array is
         the caller's own.
@@ -108,7 +108,7 @@ class TensorStore:
 
 
 def few(names: Iterable[str]) -> str:
-    """The first names of many, quoted."""
+    """Return the first names of many, quoted."""
     names = list(names)
     rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(repr(name if len(name) <= 200 else name[:200] + "...") for name in names[:5]) + rest

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """PATH, and what the weights do not tell."""
+    """Add PATH, and what the weights do not tell."""
     parser.add_argument("path", type=Path, metavar="PATH", help="a checkpoint: a file, or a folder with config.json")
     parser.add_argument("--family", metavar="FAMILY", help="look for layers of this family alone")
     parser.add_argument(
@@ -82,7 +82,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _own_layouts(path: Path) -> list[Any]:
-    """The layouts that a Python file defines; its family is known from then on."""
+    """Return the layouts that a Python file defines; its family is known from then on."""
     import runpy
 
     from ssm_analysis.families import FAMILIES

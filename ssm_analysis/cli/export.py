@@ -11,7 +11,7 @@ from ssm_analysis.inspection.export import FORMATS
 
 
 def add(commands: Any) -> None:
-    """Its arguments."""
+    """Add the command and its arguments."""
     parser = commands.add_parser(
         "export",
         help="write the matrices of one layer",

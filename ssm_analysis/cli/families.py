@@ -8,7 +8,7 @@ from ssm_analysis.families import FAMILIES
 
 
 def add(commands: Any) -> None:
-    """Its arguments."""
+    """Add the command and its arguments."""
     parser = commands.add_parser("families", help="Table 1 of the paper: the models and their features")
     parser.add_argument("--json", action="store_true", help="print plain data")
     parser.set_defaults(command=run)

@@ -9,7 +9,7 @@ from ssm_analysis.families import FAMILIES, PAPER
 
 
 def add(commands: Any) -> None:
-    """Its arguments."""
+    """Add the command and its arguments."""
     parser = commands.add_parser(
         "figure",
         help="draw the eigenvalues at initialization in the unit disk",

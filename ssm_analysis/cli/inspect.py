@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Its arguments."""
+    """Add the command and its arguments."""
     parser = commands.add_parser(
         "inspect",
         help="one row for each recurrent layer of a checkpoint",
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print rows, one layer, or a comparison."""
+    """Return print rows, one layer, or a comparison."""
     how = how_to_read(arguments)
     if arguments.csv and (arguments.json or arguments.layer or arguments.against):
         raise ValueError("--csv prints rows alone; leave out --json, --layer and --against")
@@ -95,7 +95,7 @@ def _comparison(arguments: argparse.Namespace, how: "ReadOptions") -> int:
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Scalars as they are; assumptions, notes and findings in words."""
+    """Return scalars as they are; assumptions, notes and findings in words."""
     flat = [{name: _cell(value) for name, value in row.items()} for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     out = io.StringIO()

@@ -17,7 +17,7 @@ PICTURES = {
 
 
 def add(commands: Any) -> None:
-    """Its arguments."""
+    """Add the command and its arguments."""
     parser = commands.add_parser(
         "plot",
         help="draw a checkpoint",

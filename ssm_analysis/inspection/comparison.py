@@ -109,7 +109,7 @@ def _slowest(poles: LayerPoles) -> float:
 
 
 def _largest_move(new: LayerPoles, old: LayerPoles) -> float | None:
-    """Of one eigenvalue, |mu_new - mu_old| / |Re mu_old|; None where they cannot be told or paired."""
+    """Return the largest move of one eigenvalue, |mu_new - mu_old| / |Re mu_old|; None where they cannot be told or paired."""
     if not (new.trusted and old.trusted) or new.log_poles.shape != old.log_poles.shape:
         return None
     decay = np.abs(np.real(old.log_poles))

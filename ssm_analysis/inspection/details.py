@@ -22,7 +22,7 @@ MODES, PEAKS = 12, 3
 
 
 def details(layer: Layer, *, channel: int | None = None) -> dict[str, Any]:
-    """Plain data on one layer, in the depth that a row has no room for.
+    """Return plain data on one layer, in the depth that a row has no room for.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def details(layer: Layer, *, channel: int | None = None) -> dict[str, Any]:
 
 
 def _damping(mu: np.ndarray) -> list[dict[str, Any]]:
-    """The slowest modes of one channel, as `damp` describes them."""
+    """Return the slowest modes of one channel, as `damp` describes them."""
     slowest = mu[np.argsort(-np.real(mu), kind="stable")[:MODES]]
     one = np.ones((len(slowest), 1))
     rows = _rows(damp(DiagonalSSM(log_poles=slowest, B=one, C=one.T, D=np.zeros((1, 1)))))
@@ -77,7 +77,7 @@ def _damping(mu: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:
-    """A frozen result of columns as rows."""
+    """Return a frozen result of columns as rows."""
     columns = {field.name: to_numpy(getattr(found, field.name)).reshape(-1) for field in fields(found)}
     return [dict(zip(columns, (x.item() for x in row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -103,7 +103,7 @@ def _one(system: LTI, channel: int) -> LTI:
 
 
 def _peaks(system: LTI) -> list[dict[str, Any]]:
-    """The highest peaks of the gain; the highest alone where there are several inputs or outputs, none where that takes minutes."""
+    """Return the highest peaks of the gain; the highest alone where there are several inputs or outputs, none where that takes minutes."""
     if system.ninputs == system.noutputs == 1:
         return [row for row in _rows(resonances(system, PEAKS)) if not np.isnan(row["gain"])]  # fewer peaks than asked for
     if norm_takes_minutes(system):

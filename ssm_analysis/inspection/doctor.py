@@ -36,12 +36,12 @@ class Finding:
     message: str
 
     def data(self) -> dict[str, str]:
-        """As plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
 def findings_of_tensors(name: str, tensors: Mapping[str, np.ndarray]) -> Iterator[Finding]:
-    """What is wrong with the numbers as such, whatever they mean; for layers that cannot even be built."""
+    """Yield what is wrong with the numbers as such, whatever they mean; for layers that cannot even be built."""
     for leaf, x in tensors.items():
         if x.dtype.kind not in "fc" or not x.size:
             continue
@@ -62,7 +62,7 @@ def findings_of_tensors(name: str, tensors: Mapping[str, np.ndarray]) -> Iterato
 
 
 def findings(layer: Layer, poles: LayerPoles) -> Iterator[Finding]:
-    """What is wrong with a layer that can be built."""
+    """Yield what is wrong with a layer that can be built."""
     yield from _freshness(layer)
     yield from _circle(layer, poles)
     yield from _rates_and_steps(layer)
@@ -153,6 +153,6 @@ def _warning(layer: Layer, code: str, message: str) -> Finding:
 
 
 def as_data(found: Iterator[Finding]) -> list[dict[str, Any]]:
-    """Plain data, the worst first."""
+    """Return plain data, the worst first."""
     order = {"error": 0, "warning": 1, "note": 2}
     return [finding.data() for finding in sorted(found, key=lambda finding: order[finding.severity])]

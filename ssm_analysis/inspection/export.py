@@ -23,7 +23,7 @@ FORMATS = {"npz": ".npz", "mat": ".mat", "control-script": ".py"}
 
 
 def matrices(layer: Layer, *, u: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The arrays that describe a layer in full, by name, in 64 bits.
+    """Return the arrays that describe a layer in full, by name, in 64 bits.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def matrices(layer: Layer, *, u: np.ndarray | None = None) -> dict[str, np.ndarr
 
 
 def to_scipy(sys: LTI) -> "scipy.signal.StateSpace":
-    """The same system as a ``scipy.signal.StateSpace`` with real matrices; ``sys.to_control()`` is its counterpart.
+    """Return the same system as a ``scipy.signal.StateSpace`` with real matrices; ``sys.to_control()`` is its counterpart.
 
     Raises
     ------

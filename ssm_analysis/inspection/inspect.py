@@ -85,7 +85,7 @@ def inspect(
 
 
 def rows_of_group(found: FoundLayers, group: Group, *, norms: bool) -> list[Row]:
-    """The rows of one layer, or of the two directions of a bidirectional one; what fails is said in the row."""
+    """Return the rows of one layer, or of the two directions of a bidirectional one; what fails is said in the row."""
     dtypes = {found.store.dtypes[name] for name in group.stored.values()}
     dtype = "/".join(sorted(kind for kind in dtypes if "int" not in kind))  # lengths are integers
     known = {"name": group.name, "family": group.layout.family, "layout": group.layout.title, "dtype": dtype}
@@ -105,7 +105,7 @@ def _row(layer: Layer, known: Row, *, norms: bool) -> Row:
 
 
 def _damage(found: FoundLayers, group: Group) -> list[dict[str, Any]]:
-    """What is wrong with the tensors of a layer that could not be built, as far as they can be read."""
+    """Return what is wrong with the tensors of a layer that could not be built, as far as they can be read."""
     out: list[dict[str, Any]] = []
     for leaf, name in group.stored.items():
         try:

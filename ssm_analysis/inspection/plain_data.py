@@ -7,14 +7,14 @@ import numpy as np
 
 
 def plain(x: Any) -> Any:
-    """Numbers of Python for those of numpy, lists for tuples."""
+    """Return numbers of Python for those of numpy, lists for tuples."""
     if isinstance(x, np.generic):
         return x.item()
     return [plain(item) for item in x] if isinstance(x, tuple | list) else x
 
 
 def finite(x: Any) -> Any:
-    """The same data with None for NaN and infinity, which JSON does not know."""
+    """Return the same data with None for NaN and infinity, which JSON does not know."""
     if isinstance(x, dict):
         return {name: finite(entry) for name, entry in x.items()}
     if isinstance(x, tuple | list):

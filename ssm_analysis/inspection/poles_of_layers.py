@@ -34,7 +34,7 @@ class LayerPoles:
 
 
 def layer_poles(layer: Layer, system: LTI | None) -> LayerPoles:
-    """Of a time-invariant layer those of its A, of a selective one those that its biases alone give.
+    """Return the eigenvalues: of a time-invariant layer those of its A, of a selective one those that its biases alone give.
 
     Parameters
     ----------

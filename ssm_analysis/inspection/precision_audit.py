@@ -41,12 +41,12 @@ class Rounded:
     slowest_after: float
 
     def data(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
 def precision_audit(layer: Layer, *, dtypes: Sequence[str] = DTYPES, poles: LayerPoles | None = None) -> list[Rounded]:
-    """Rounded parameters and a rounded discrete A, for each format; of selective layers with the step of the bias alone.
+    """Return rounded parameters and a rounded discrete A, for each format; of selective layers with the step of the bias alone.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def precision_audit(layer: Layer, *, dtypes: Sequence[str] = DTYPES, poles: Laye
 
 
 def float_format(name: str) -> np.dtype:
-    """The floating-point dtype of that name, of numpy or of ml_dtypes."""
+    """Return the floating-point dtype of that name, of numpy or of ml_dtypes."""
     import ml_dtypes
 
     known = {"float16", "float32", "float64"} | {kind for kind in dir(ml_dtypes) if kind.startswith(("bfloat", "float"))}
@@ -95,7 +95,7 @@ def float_format(name: str) -> np.dtype:
 
 
 def round_to(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The nearest numbers of a format, back in 64 bits; real and imaginary part on their own."""
+    """Return the nearest numbers of a format, back in 64 bits; real and imaginary part on their own."""
     if np.iscomplexobj(x):
         return round_to(np.real(x), dtype) + 1j * round_to(np.imag(x), dtype)
     with np.errstate(over="ignore"):
@@ -107,14 +107,14 @@ def _poles(layer: Layer) -> LayerPoles:
 
 
 def _rounded_parameters(layer: Layer, dtype: np.dtype) -> tuple[Layer, int]:
-    """The layer with rounded parameters, and how many the format cannot hold; then the layer is unchanged."""
+    """Return the layer with rounded parameters, and how many the format cannot hold; then the layer is unchanged."""
     rounded = {name: round_to(x, dtype) for name, x in layer.params.items()}
     lost = sum(int(np.count_nonzero(~np.isfinite(x))) for x in rounded.values())
     return (layer, lost) if lost else (layer.map(lambda x: round_to(x, dtype)), 0)
 
 
 def _rounded_poles(log_poles: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Log-poles of the rounded poles; -inf where a pole becomes 0."""
+    """Return Log-poles of the rounded poles; -inf where a pole becomes 0."""
     with np.errstate(divide="ignore"):
         return np.log(np.abs(round_to(np.exp(log_poles), dtype)))
 

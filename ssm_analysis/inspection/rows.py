@@ -92,7 +92,7 @@ def _cell(value: object) -> str:
 
 
 def row_of(layer: Layer, poles: LayerPoles, system: LTI | None, *, layout: str, dtype: str, norms: bool = True) -> Row:
-    """What one layer is, in plain numbers and words, ready for ``pandas.DataFrame``; None where something is not defined.
+    """Return what one layer is, in plain numbers and words, ready for ``pandas.DataFrame``; None where something is not defined.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _sizes(layer: Layer, poles: LayerPoles, system: LTI | None) -> Row:
 
 
 def _moduli(poles: LayerPoles) -> Row:
-    """|lambda|, margin and time constants, from the logarithms: near the circle 1 - |lambda| would cancel."""
+    """Return |lambda|, margin and time constants, from the logarithms: near the circle 1 - |lambda| would cancel."""
     rates = poles.rates
     slowest, middle = float(np.min(rates)), float(np.median(rates))
     known = poles.trusted
@@ -149,7 +149,7 @@ def _moduli(poles: LayerPoles) -> Row:
 
 
 def _of_system(system: LTI) -> Row:
-    """Medians over the channels that stay bounded, and the largest H-infinity norm."""
+    """Return medians over the channels that stay bounded, and the largest H-infinity norm."""
     stable = bool(np.all(to_numpy(margins(system)) > 0))
     passed = to_numpy(horizon(system)).reshape(-1)
     passed = passed[~np.isnan(passed)]  # channels that pass nothing on
@@ -161,7 +161,7 @@ def _of_system(system: LTI) -> Row:
 
 
 def norm_takes_minutes(system: LTI) -> bool:
-    """Whether the H-infinity norm of so many inputs and outputs takes longer than anybody waits for a table."""
+    """Return whether the H-infinity norm of so many inputs and outputs takes longer than anybody waits for a table."""
     if system.ninputs == system.noutputs == 1:
         return False
     size = max(system.nstates, system.ninputs, system.noutputs)

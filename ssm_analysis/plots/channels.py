@@ -55,7 +55,7 @@ class Channels:
 
     @property
     def words(self) -> str:
-        """What is drawn of what there is."""
+        """Return what is drawn of what there is."""
         sys, k = self.system, len(self.slowest)
         what = f"{k:,} of {self.total:,} channels" if k < self.total else f"{k:,} channels" if k > 1 else "one system"
         inputs = f", {sys.ninputs} inputs and {sys.noutputs} outputs" if sys.ninputs * sys.noutputs > 1 else ""
@@ -65,7 +65,7 @@ class Channels:
 
 
 def stable_channels(layer: Layer, system: LTI, poles: LayerPoles) -> Channels | None:
-    """The channels for which gains and norms are defined; None where there is not one."""
+    """Return the channels for which gains and norms are defined; None where there is not one."""
     flat = flattened(in_double(system))
     slowest = np.min(-np.real(poles.log_poles).reshape(flat.batch_shape[0], -1), axis=-1)
     stable = np.flatnonzero(~to_numpy(unstable(flat)))
@@ -79,14 +79,14 @@ def stable_channels(layer: Layer, system: LTI, poles: LayerPoles) -> Channels | 
 
 
 def representatives(count: int) -> dict[str, int]:
-    """The slowest, the median and the fastest of channels in this order, as far as there are so many."""
+    """Return the slowest, the median and the fastest of channels in this order, as far as there are so many."""
     if count >= 3:
         return {"slowest channel": 0, "median channel": count // 2, "fastest channel": count - 1}
     return {"slowest channel": 0, "fastest channel": 1} if count == 2 else {"the system": 0}
 
 
 def frequencies(found: Channels) -> Float[np.ndarray, " f"]:
-    """rad/token up to pi, even on a logarithmic axis from where the slowest mode has long settled; of wide systems peaks too."""
+    """Return rad/token up to pi, even on a logarithmic axis from where the slowest mode has long settled; of wide systems peaks too."""
     low = np.clip(0.2 * float(np.min(found.slowest)), SMALLEST_FREQUENCY, LARGEST_FREQUENCY)
     points = WIDE_POINTS if min(found.system.ninputs, found.system.noutputs) > WIDE else POINTS
     even = _up_to_pi(low, points)
@@ -98,7 +98,7 @@ def frequencies(found: Channels) -> Float[np.ndarray, " f"]:
 
 
 def fine_frequencies(found: Channels, i: int, low: float) -> Float[np.ndarray, " f"]:
-    """As many as the phase of channel ``i`` needs, which turns by pi within the width of a peak."""
+    """Return as many frequencies as the phase of channel ``i`` needs, which turns by pi within the width of a peak."""
     even = _up_to_pi(low, DENSE_FINE_POINTS if isinstance(found.system, StateSpace) else FINE_POINTS)
     if isinstance(found.system, StateSpace):
         return even
@@ -108,7 +108,7 @@ def fine_frequencies(found: Channels, i: int, low: float) -> Float[np.ndarray, "
 
 
 def responses(found: Channels, omega: Float[np.ndarray, " f"]) -> np.ndarray:
-    """G of every channel, (k, f); of wide systems the largest singular value."""
+    """Return G of every channel, (k, f); of wide systems the largest singular value."""
     if not found.wide:
         return frequency_response(found.system, omega)[..., 0, 0]
     if min(found.system.ninputs, found.system.noutputs) > WIDE and not isinstance(found.system, StateSpace):
@@ -120,14 +120,14 @@ def responses(found: Channels, omega: Float[np.ndarray, " f"]) -> np.ndarray:
 
 
 def kernel_length(found: Channels) -> int:
-    """Tokens until 99 % of the energy of the most lasting kernel have passed, D aside, and half as many more."""
+    """Return tokens until 99 % of the energy of the most lasting kernel have passed, D aside, and half as many more."""
     passed = to_numpy(horizon(replace(found.system, D=0 * found.system.D)))
     passed = passed[np.isfinite(passed)]
     return int(np.clip(1.5 * np.max(passed), 32, LONGEST)) if len(passed) else 32
 
 
 def kernels(found: Channels, length: int) -> tuple[Float[np.ndarray, " l"], np.ndarray]:
-    """Lags, and the kernel of every channel, (k, l); of wide systems its Frobenius norm at some lags."""
+    """Return lags, and the kernel of every channel, (k, l); of wide systems its Frobenius norm at some lags."""
     if not found.wide:
         return np.arange(length, dtype=np.float64), np.real(impulse_response(found.system, length))[..., 0, 0]
     lags = np.unique(np.geomspace(1, length - 1, LAGS).round())
@@ -136,7 +136,7 @@ def kernels(found: Channels, length: int) -> tuple[Float[np.ndarray, " l"], np.n
 
 
 def smoothed(lags: Float[np.ndarray, " l"], K: np.ndarray) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, "k b"]]:
-    """The root mean square of kernels over lags within 7 % of each other: their size without their oscillation."""
+    """Return the root mean square of kernels over lags within 7 % of each other: their size without their oscillation."""
     edges = np.unique(np.geomspace(1, len(lags), 1 + math.ceil(BINS_PER_DECADE * math.log10(max(len(lags), 2)))).round().astype(int))
     starts = np.concatenate([[0], edges[:-1]])
     counts = np.diff([*starts, len(lags)])
@@ -151,7 +151,7 @@ def _up_to_pi(low: float, points: int) -> Float[np.ndarray, " f"]:
 
 
 def _largest_gains(sys: DiagonalSSM | RealDiagonalSSM, omega: Float[np.ndarray, " f"]) -> Float[np.ndarray, " f"]:
-    """The largest singular values of G(e^{i omega}) to drawing accuracy: ``STEPS`` steps of Lanczos for G* G, for all at once.
+    """Return the largest singular values of G(e^{i omega}) to drawing accuracy: ``STEPS`` steps of Lanczos for G* G, for all at once.
 
     G = C (z - Lambda)^{-1} B + D is never formed: of 256 inputs and outputs that and the singular values took 50 s, this 2 s.
     """
@@ -183,7 +183,7 @@ def _with_peaks(even: Float[np.ndarray, " f"], peaks: Float[np.ndarray, " k"]) -
 
 
 def _kernel_norms(sys: LTI, lags: Float[np.ndarray, " l"]) -> Float[np.ndarray, " m"]:
-    """||D||_F, then ||C A^(k-1) B||_F, whose square is sum_ij conj(v_i) (C*C)_ij (BB*)_ji v_j with v = lambda^(k-1)."""
+    """Return ||D||_F, then ||C A^(k-1) B||_F, whose square is sum_ij conj(v_i) (C*C)_ij (BB*)_ji v_j with v = lambda^(k-1)."""
     first = np.linalg.norm(sys.D)
     if isinstance(sys, StateSpace):
         whole = np.linalg.norm(impulse_response(sys, int(lags[-1]) + 1), axis=(-2, -1))

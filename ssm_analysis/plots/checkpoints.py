@@ -146,7 +146,7 @@ def _selective(family: str) -> bool:
 
 
 def _counted(layers: Iterable[Layer], groups: list[str], progress: PROGRESS | None) -> Iterator[Layer]:
-    """The layers; of a bidirectional one both directions count as one."""
+    """Yield the layers; of a bidirectional one both directions count as one."""
     if progress is not None:
         progress(0, len(groups))
     for layer in layers:
@@ -173,7 +173,7 @@ def _channels(one: _Read) -> Channels:
 
 
 def _title(source: Source) -> str:
-    """How the checkpoint is called in titles."""
+    """Return how the checkpoint is called in titles."""
     if isinstance(source, str | os.PathLike):
         path = Path(source).resolve()
         stem = path.name if path.is_dir() else path.stem
@@ -322,7 +322,7 @@ def _figure_of_lines(lines: list[Line], title: str) -> tuple["Figure", "Axes"]:
 
 
 def _lines(layers: Iterator[_Read], line: Callable[[Channels], Line]) -> tuple[list[Line], str]:
-    """A line for each layer with a stable channel, and in words which layers these are."""
+    """Return a line for each layer with a stable channel, and in words which layers these are."""
     lines, families, lost = [], [], 0
     for one in layers:
         found = _stable(one)
@@ -337,19 +337,19 @@ def _lines(layers: Iterator[_Read], line: Callable[[Channels], Line]) -> tuple[l
 
 
 def _finite(shares: Float[np.ndarray, "k lags"]) -> Float[np.ndarray, "_ lags"]:
-    """Without the channels that pass nothing on, whose shares are NaN."""
+    """Return without the channels that pass nothing on, whose shares are NaN."""
     return shares[~np.any(np.isnan(shares), axis=-1)]
 
 
 def _lags(poles: LayerPoles) -> Float[np.ndarray, " lags"]:
-    """Tokens, evenly spaced on a logarithmic axis from 1 on, to ten times the longest time constant."""
+    """Return tokens, evenly spaced on a logarithmic axis from 1 on, to ten times the longest time constant."""
     slowest = float(np.min(poles.rates))
     last = LAST_LAG if slowest <= 10 / LAST_LAG else max(1000.0, 10 / slowest)
     return np.unique(np.round(10 ** (np.arange(math.ceil(LAGS_PER_DECADE * math.log10(last)) + 1) / LAGS_PER_DECADE)))
 
 
 def _modes_beyond(poles: LayerPoles, lags: Float[np.ndarray, " lags"]) -> Float[np.ndarray, " lags"]:
-    """Share of the modes with a time constant of at least each lag: 1/rate >= T."""
+    """Return share of the modes with a time constant of at least each lag: 1/rate >= T."""
     if not poles.trusted:
         return np.full(len(lags), math.nan)
     rates = np.sort(np.maximum(poles.rates, 0.0))

@@ -19,7 +19,7 @@ BAND = (5.0, 95.0)
 
 
 def bode(omega: Array, response: Array, *, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
-    """Gain in decibels against frequency, and the phase below it.
+    """Draw gain in decibels against frequency, and the phase below it.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def bode(omega: Array, response: Array, *, ax: "Axes | None" = None, label: str 
 
 
 def impulse(kernel: Array, *, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
-    """The kernel over time.
+    """Draw the kernel over time.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def impulse(kernel: Array, *, ax: "Axes | None" = None, label: str | None = None
 
 
 def hsv(values: Array, *, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
-    """Hankel singular values over their number, relative to the first: how many states a map needs.
+    """Draw Hankel singular values over their number, relative to the first: how many states a map needs.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def hsv(values: Array, *, ax: "Axes | None" = None, label: str | None = None) ->
 
 
 def memory(found: Memory, *, ax: "Axes | None" = None) -> "Axes":
-    """What is remembered beyond each lag: shares of modes, of residues and of energy, averaged over the channels.
+    """Draw what is remembered beyond each lag: shares of modes, of residues and of energy, averaged over the channels.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def memory(found: Memory, *, ax: "Axes | None" = None) -> "Axes":
 
 
 def band(ax: "Axes", x: np.ndarray, y: Float[np.ndarray, "k points"], *, label: str, color: str | None = None) -> None:
-    """Many curves as their median, the band from 5 to 95 % around it, and dotted the extremes."""
+    """Draw many curves as their median, the band from 5 to 95 % around it, and dotted the extremes."""
     least, low, middle, high, most = np.percentile(y, (0, BAND[0], 50, BAND[1], 100), axis=0)
     (line,) = ax.plot(x, middle, linewidth=1.4, color=color, label=label)
     ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)

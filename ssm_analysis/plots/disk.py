@@ -43,7 +43,7 @@ class Points:
 
 
 def points_of_log_poles(log_poles: Array) -> Points:
-    """Without cancellation: 1 - |lambda| = -expm1(Re log_poles). Angles in (-pi, pi]."""
+    """Return without cancellation: 1 - |lambda| = -expm1(Re log_poles). Angles in (-pi, pi]."""
     mu = np.asarray(to_numpy(log_poles)).reshape(-1)
     return Points(angle=np.pi - np.mod(np.pi - np.imag(mu), 2 * np.pi), margin=-np.expm1(np.real(mu)))
 
@@ -51,7 +51,7 @@ def points_of_log_poles(log_poles: Array) -> Points:
 def unit_disk(
     poles: Array | Sequence[Array], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None
 ) -> "Axes":
-    """Eigenvalues in the unit disk, with a stretched view of its rim below.
+    """Draw eigenvalues in the unit disk, with a stretched view of its rim below.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ def unit_disk(
 def draw_disk(
     series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None
 ) -> "Axes":
-    """As `unit_disk`, for eigenvalues that are known by their distance to the circle."""
+    """Draw as `unit_disk` does, for eigenvalues that are known by their distance to the circle."""
     ax = disk(series, ax=ax, labels=labels, title=title)
     stretch(series, ax=ax.inset_axes((0.0, -0.74, 1.0, 0.50)))
     return ax
 
 
 def disk(series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence[str] | None = None, title: str | None = None) -> "Axes":
-    """The disk alone, without the stretched view of its rim."""
+    """Draw the disk alone, without the stretched view of its rim."""
     if not series:
         raise ValueError("poles must hold at least one eigenvalue, got an empty list")
     if labels is not None and len(labels) != len(series):
@@ -126,7 +126,7 @@ def disk(series: Sequence[Points], *, ax: "Axes | None" = None, labels: Sequence
 
 
 def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
-    """1 - |lambda| on a logarithmic axis that ends at the circle, against the angle or, for real eigenvalues, the rank.
+    """Draw 1 - |lambda| on a logarithmic axis that ends at the circle, against the angle or, for real eigenvalues, the rank.
 
     The axis on the right reads the same as a time constant -1/log|lambda|, in tokens. Eigenvalues on or outside the
     circle have no logarithmic distance; they are marked and counted at the upper edge.
@@ -160,7 +160,7 @@ def stretch(series: Sequence[Points], *, ax: "Axes | None" = None) -> "Axes":
 
 
 def all_real(series: Sequence[Points]) -> bool:
-    """Whether all eigenvalues are real, so that the angle says nothing."""
+    """Return whether all eigenvalues are real, so that the angle says nothing."""
     return all(np.all((p.angle == 0) | (np.abs(p.angle) == np.pi)) for p in series)
 
 
@@ -174,7 +174,7 @@ def scatter(
     *,
     log_y: bool = False,
 ) -> None:
-    """Dots, or the density of many; with ``log_y`` both ``y`` and ``ylim`` are decimal logarithms."""
+    """Draw dots, or the density of many; with ``log_y`` both ``y`` and ``ylim`` are decimal logarithms."""
     if len(x) <= MANY:
         size = float(np.clip(40 / np.sqrt(max(len(x), 1)), 1.8, 4.0))
         ax.plot(x, 10**y if log_y else y, "o", color=color, markersize=size, markeredgewidth=0, alpha=0.6, zorder=2)
@@ -217,7 +217,7 @@ def _points(x: Array) -> Points:
 
 
 def _rug(ax: "Axes", x: np.ndarray, low: float, high: float, color: str, reach: float) -> None:
-    """One stroke for each real eigenvalue; of many a histogram, whose highest column is three times as high."""
+    """Draw one stroke for each real eigenvalue; of many a histogram, whose highest column is three times as high."""
     if len(x) <= MANY:
         ax.vlines(x, low, high, color=color, linewidth=0.8, alpha=_fade(len(x)), rasterized=True, zorder=2)
         return
@@ -227,7 +227,7 @@ def _rug(ax: "Axes", x: np.ndarray, low: float, high: float, color: str, reach: 
 
 
 def _fade(n: int) -> float:
-    """Opacity of one of n strokes, so that many still show where they are dense."""
+    """Return opacity of one of n strokes, so that many still show where they are dense."""
     return float(np.clip(30 / max(n, 1), 0.04, 0.6))
 
 

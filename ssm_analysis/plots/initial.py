@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 4.3, 6.2
 
 
 def initial_unit_disks(found: Sequence[InitialEigenvalues]) -> "Figure":
-    """One panel for each family, three in a row, each a disk and its stretched rim."""
+    """Draw one panel for each family, three in a row, each a disk and its stretched rim."""
     if not found:
         raise ValueError("there must be at least one family to draw, got none")
     from matplotlib.figure import Figure

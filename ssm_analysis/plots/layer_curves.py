@@ -52,26 +52,26 @@ class Line:
 
 
 def gain_line(found: Channels) -> Line:
-    """The median over the channels of the gain, dB."""
+    """Return the median over the channels of the gain, dB."""
     omega = frequencies(found)
     gain = np.median(decibels(responses(found, omega)), axis=0)
     return Line(layer=found.layer, x=omega, y=gain, what="largest singular value" if found.wide else "median over the channels")
 
 
 def kernel_line(found: Channels) -> Line:
-    """The median over the channels of the size of the kernel, or its norm."""
+    """Return the median over the channels of the size of the kernel, or its norm."""
     lags, size = _sizes(found, *kernels(found, kernel_length(found)))
     return Line(layer=found.layer, x=lags, y=np.median(size, axis=0), what="norm" if found.wide else "median over the channels")
 
 
 def hankel_line(found: Channels) -> Line:
-    """The median over the channels of the Hankel singular values, relative to the first."""
+    """Return the median over the channels of the Hankel singular values, relative to the first."""
     y = np.median(relative(hsv(found.system)), axis=0)
     return Line(layer=found.layer, x=np.arange(1, len(y) + 1.0), y=y, what="median over the channels: how many states each needs")
 
 
 def relative(sigma: Float[np.ndarray, "k n"]) -> Float[np.ndarray, "_ n"]:
-    """Hankel singular values relative to the first, of the channels that pass something on."""
+    """Return Hankel singular values relative to the first, of the channels that pass something on."""
     sigma = sigma[sigma[:, 0] > 0]
     if not len(sigma):
         raise ValueError("all Hankel singular values are 0: no channel passes anything on, so there is nothing to draw")
@@ -79,7 +79,7 @@ def relative(sigma: Float[np.ndarray, "k n"]) -> Float[np.ndarray, "_ n"]:
 
 
 def bode_of_layer(figure: "Figure", found: Channels) -> None:
-    """Gain of all channels, and the phase of three of them; of wide systems the largest singular value."""
+    """Draw the gain of all channels, and the phase of three of them; of wide systems the largest singular value."""
     omega = frequencies(found)
     G = responses(found, omega)
     rows = 1 if found.wide else 2
@@ -102,7 +102,7 @@ def bode_of_layer(figure: "Figure", found: Channels) -> None:
 
 
 def impulse_of_layer(figure: "Figure", found: Channels) -> None:
-    """The size of the kernels of all channels over the lag, and below it three of them; of wide systems the norm."""
+    """Draw the size of the kernels of all channels over the lag, and below it three of them; of wide systems the norm."""
     lags, K = kernels(found, kernel_length(found))
     picked = _picked(found)
     upper, *below = figure.subplots(1 + len(picked), 1, sharex=True, squeeze=False, height_ratios=(2.2, *(1,) * len(picked)))[:, 0]
@@ -125,7 +125,7 @@ def impulse_of_layer(figure: "Figure", found: Channels) -> None:
 
 
 def lines_of_layers(axes: Sequence["Axes"], panels: Sequence[Sequence[Line]], *, depth: Mapping[str, int]) -> None:
-    """One line for each layer, from dark (first) to light (last); at the last axes names in a legend, or of many a color bar."""
+    """Draw one line for each layer, from dark (first) to light (last); at the last axes names in a legend, or of many a color bar."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
@@ -149,7 +149,7 @@ def lines_of_layers(axes: Sequence["Axes"], panels: Sequence[Sequence[Line]], *,
 
 
 def gain_axis(ax: "Axes", gain: Float[np.ndarray, "..."]) -> None:
-    """Decibels over the logarithm of the frequency."""
+    """Set axes of decibels over the logarithm of the frequency."""
     top = float(np.max(gain))
     ax.set_ylim(max(float(np.min(gain)), top - RANGE_DB) - 1, top + 1)
     ax.set_xscale("log")
@@ -157,7 +157,7 @@ def gain_axis(ax: "Axes", gain: Float[np.ndarray, "..."]) -> None:
 
 
 def lag_axis(ax: "Axes", lags: Float[np.ndarray, " l"]) -> None:
-    """Tokens, logarithmic from 1 on, with room for 0."""
+    """Set an axis of tokens, logarithmic from 1 on, with room for 0."""
     ax.set_xscale("symlog", linthresh=1, linscale=0.3)
     ax.set(xlim=(-0.1, float(lags[-1])), xlabel="lag, tokens   (0: the present one)")
     decades = range(max(1, math.floor(math.log10(max(lags[-1], 1))) + 1))
@@ -166,7 +166,7 @@ def lag_axis(ax: "Axes", lags: Float[np.ndarray, " l"]) -> None:
 
 
 def size_axis(ax: "Axes", sizes: Float[np.ndarray, "..."]) -> None:
-    """Sizes of kernels, logarithmic: eight decades at most."""
+    """Set an axis of sizes of kernels, logarithmic: eight decades at most."""
     top = float(np.max(sizes))
     some = sizes[sizes > top * 1e-8]
     if top > 0:
@@ -174,7 +174,7 @@ def size_axis(ax: "Axes", sizes: Float[np.ndarray, "..."]) -> None:
 
 
 def hankel_axis(ax: "Axes", least: float) -> None:
-    """Numbers of singular values, and a line at 1 % of the first."""
+    """Set an axis of numbers of singular values, and a line at 1 % of the first."""
     ax.set(yscale="log", ylim=(min(max(least, 1e-20), 5e-3) / 2, 2), ylabel="Hankel singular value, relative to the first")
     ax.axhline(1e-2, color="0.5", linewidth=0.8, linestyle=(0, (1, 3)))
     ax.text(0.01, 8e-3, "1 %: states below matter little", fontsize="small", color="0.4", va="top", transform=ax.get_yaxis_transform())
@@ -184,19 +184,19 @@ def hankel_axis(ax: "Axes", least: float) -> None:
 
 
 def share_axis(ax: "Axes") -> None:
-    """Percent over the logarithm of the lag."""
+    """Set axes of percent over the logarithm of the lag."""
     ax.set(xscale="log", xlabel="lag, tokens", ylabel="share beyond the lag, %", ylim=(-2, 102))
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x < 1e6 else f"{x:.0e}")
     ax.grid(True, color="0.9", linewidth=0.6)
 
 
 def decibels(G: np.ndarray) -> Float[np.ndarray, "..."]:
-    """20 log10 |G|."""
+    """Return 20 log10 |G|."""
     return 20 * np.log10(np.maximum(np.abs(G), TINY))
 
 
 def shortened(name: str, most: int) -> str:
-    """A name of at most so many characters, with its ends: they tell most. What fonts may lack becomes a question mark."""
+    """Return a name of at most so many characters, with its ends: they tell most. What fonts may lack becomes a question mark."""
     known = "".join(c if c.isprintable() and ord(c) < 0x530 else "?" for c in name).replace("$", r"\$")
     return known if len(known) <= most else f"{known[: most // 2 - 1]}…{known[-(most - most // 2) :]}"
 

@@ -36,7 +36,7 @@ SHOWN = {"\n": "⏎", " ": "·", "\t": "→", "\r": "↵"}
 
 
 def time_constant_histograms(found: Mapping[str, EffectivePoles], *, ax: "Axes | None" = None) -> "Axes":
-    """The shares of poles over their time constants, one ridge for each layer, its median marked; |lambda| on the upper axis.
+    """Draw the shares of poles over their time constants, one ridge for each layer, its median marked; |lambda| on the upper axis.
 
     The figure of arXiv 2510.09379, on a logarithmic axis: near the circle |lambda| itself tells nothing apart.
 
@@ -85,7 +85,8 @@ def time_constant_histograms(found: Mapping[str, EffectivePoles], *, ax: "Axes |
 
 
 def poles_along_tokens(found: EffectivePoles, *, tokens: Sequence[str] = (), ax: "Axes | None" = None) -> "Axes":
-    """The time constants of all channels and states against the position of the token: median, bands of 50 and 90 %, and the slowest.
+    """Draw the time constants of all channels and states against the position of the token: median, bands of 50 and 90 %, and the
+    slowest.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def poles_along_tokens(found: EffectivePoles, *, tokens: Sequence[str] = (), ax:
 def openness_map(
     openness: Float[Array, "l channels"], *, tokens: Sequence[str] = (), channels: Sequence[int] = (), ax: "Axes | None" = None
 ) -> "Axes":
-    """Which tokens open (blue: they are kept) and which close (red: the past is erased) the memory of which channel.
+    """Draw which tokens open (blue: they are kept) and which close (red: the past is erased) the memory of which channel.
 
     Parameters
     ----------
@@ -161,7 +162,8 @@ def openness_map(
 
 
 def retention_curves(retained: Float[Array, "l *states"], *, at: int = -1, ax: "Axes | None" = None, label: str = "") -> "Axes":
-    """What is left of each earlier token after token ``at``: the median of the states and the band from 5 to 95 %, against their distance.
+    """Draw what is left of each earlier token after token ``at``: the median of the states and the band from 5 to 95 %, against their
+    distance.
 
     Parameters
     ----------
@@ -205,7 +207,7 @@ def retention_curves(retained: Float[Array, "l *states"], *, at: int = -1, ax: "
 
 
 def attention_map(alpha: Array, *, tokens: Sequence[str] = (), ax: "Axes | None" = None) -> "Axes":
-    """The hidden attention matrix |alpha[t, s]|, all channels together, on a logarithmic color scale of four decades.
+    """Draw the hidden attention matrix |alpha[t, s]|, all channels together, on a logarithmic color scale of four decades.
 
     Parameters
     ----------
@@ -242,7 +244,7 @@ def attention_map(alpha: Array, *, tokens: Sequence[str] = (), ax: "Axes | None"
 
 
 def state_norms(found: StateGrowth, *, tokens: Sequence[str] = (), ax: "Axes | None" = None) -> "Axes":
-    """The largest entry of the state of each channel along the tokens, and what float16 can hold where that is near.
+    """Draw the largest entry of the state of each channel along the tokens, and what float16 can hold where that is near.
 
     Parameters
     ----------
@@ -273,7 +275,7 @@ def state_norms(found: StateGrowth, *, tokens: Sequence[str] = (), ax: "Axes | N
 
 
 def _decades(found: Any) -> tuple[float, float]:
-    """Whole decades of tokens that hold all but one in a thousand of the poles of every layer."""
+    """Return whole decades of tokens that hold all but one in a thousand of the poles of every layer."""
     ends = np.stack([to_numpy(quantiles(poles.counts, poles.edges, (5e-4, 1 - 5e-4))) for poles in found])
     edges = to_numpy(next(iter(found)).edges)
     ends = np.clip(ends, edges[0], edges[-1])

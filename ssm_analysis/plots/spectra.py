@@ -53,7 +53,7 @@ class LayerModes:
 
 
 def layer_modes(name: str, family: str, poles: LayerPoles) -> LayerModes:
-    """What is drawn of the eigenvalues ``poles``."""
+    """Return what is drawn of the eigenvalues ``poles``."""
     modes = modes_of_log_poles(poles.log_poles if poles.trusted else np.max(np.real(poles.log_poles), keepdims=True))
     return LayerModes(
         name=name,
@@ -68,7 +68,7 @@ def layer_modes(name: str, family: str, poles: LayerPoles) -> LayerModes:
 
 
 def draw_spectra(layers: Sequence[LayerModes], *, title: str) -> "Figure":
-    """The disk; time constants against the angle, unless all eigenvalues are real; and layer by layer, or else by rank."""
+    """Draw the disk; time constants against the angle, unless all eigenvalues are real; and layer by layer, or else by rank."""
     from matplotlib.figure import Figure
 
     known = [one.modes for one in layers if one.trusted]
@@ -94,7 +94,7 @@ def draw_spectra(layers: Sequence[LayerModes], *, title: str) -> "Figure":
 
 
 def wrapped(words: str, inches: float) -> str:
-    """Lines that fit into a figure of this width."""
+    """Return lines that fit into a figure of this width."""
     return textwrap.fill(words, int(LETTERS * inches), break_long_words=False)
 
 
@@ -129,7 +129,7 @@ def _draw_disk(ax: "Axes", points: Points, modes: Modes, unknown: Sequence[Layer
 
 
 def _whose(layers: Sequence[LayerModes]) -> str:
-    """Whose eigenvalues these are."""
+    """Return whose eigenvalues these are."""
     matrices = list(dict.fromkeys(one.matrix + (", one of each conjugate pair" if one.one_of_each_pair else "") for one in layers))
     some = "; ".join(matrices[:2]) + (f"; and {len(matrices) - 2} more" if len(matrices) > 2 else "")
     selective = " (each token gives others)" if any(hasattr(FAMILIES[one.family], "along") for one in layers) else ""

@@ -36,12 +36,12 @@ class Modes:
 
     @property
     def points(self) -> Points:
-        """Where they are drawn in the disk."""
+        """Return where they are drawn in the disk."""
         return Points(angle=self.angle, margin=-np.expm1(-np.maximum(self.rate, -np.log(FARTHEST))))
 
     @property
     def slowest(self) -> Int[np.ndarray, " k"]:
-        """Which are nearest to the circle, of those inside it."""
+        """Return which are nearest to the circle, of those inside it."""
         inside = np.flatnonzero(self.rate > 0)
         if len(inside) <= SLOWEST:
             return inside[np.argsort(self.rate[inside], kind="stable")]
@@ -50,19 +50,19 @@ class Modes:
 
 
 def modes_of_log_poles(log_poles: Inexact[np.ndarray, "*batch n"]) -> Modes:
-    """Angles in (-pi, pi]."""
+    """Return angles in (-pi, pi]."""
     mu = log_poles.reshape(-1)
     angle = np.zeros(mu.shape) if not np.iscomplexobj(mu) else np.pi - np.mod(np.pi - np.imag(mu), 2 * np.pi)
     return Modes(angle=angle, rate=-np.real(mu).astype(np.float64))
 
 
 def rate_percentiles(rates: Float[np.ndarray, " n"]) -> Float[np.ndarray, "5"]:
-    """The rates at ``PERCENTILES``; a pole 0, whose rate is infinite, counts as a very fast one."""
+    """Return the rates at ``PERCENTILES``; a pole 0, whose rate is infinite, counts as a very fast one."""
     return np.percentile(np.minimum(rates, 1e300), PERCENTILES)
 
 
 def tau_limits(rates: Sequence[Float[np.ndarray, " _"]]) -> tuple[float, float]:
-    """Whole decades of tokens that hold all time constants, at least from 1 to 100."""
+    """Return whole decades of tokens that hold all time constants, at least from 1 to 100."""
     inside = [r[r > 0] for r in rates]
     longest = max([1.0, *(1 / float(np.min(r)) for r in inside if len(r))])
     shortest = min([1.0, *(1 / float(np.max(r)) for r in inside if len(r))])
@@ -71,7 +71,7 @@ def tau_limits(rates: Sequence[Float[np.ndarray, " _"]]) -> tuple[float, float]:
 
 
 def against_angle(modes: Modes, *, ax: "Axes", limits: tuple[float, float]) -> None:
-    """Time constants over angles: dots, or the density of many; the slowest circled."""
+    """Draw time constants over angles: dots, or the density of many; the slowest circled."""
     sides = (0.0, 1.0) if np.all(modes.angle >= 0) else (-1.0, 1.0)
     pad = 0.03 * (sides[1] - sides[0])
     xlim = (sides[0] - pad, sides[1] + pad)
@@ -89,7 +89,7 @@ def against_angle(modes: Modes, *, ax: "Axes", limits: tuple[float, float]) -> N
 
 
 def by_rank(modes: Modes, *, ax: "Axes", limits: tuple[float, float]) -> None:
-    """Time constants in descending order; of many the percentiles at a thousand ranks."""
+    """Draw time constants in descending order; of many the percentiles at a thousand ranks."""
     tau = np.sort(tokens(modes.rate))[::-1]
     chosen = np.arange(len(tau)) if len(tau) <= MANY else np.linspace(0, len(tau) - 1, 1001).round().astype(int)
     share = 100 * (chosen + 0.5) / len(tau)
@@ -105,7 +105,7 @@ def by_rank(modes: Modes, *, ax: "Axes", limits: tuple[float, float]) -> None:
 
 
 def by_layer(found: Sequence[Float[np.ndarray, "5"]], *, known: Sequence[bool], ax: "Axes", limits: tuple[float, float]) -> None:
-    """One stroke for each layer: median, band from 5 to 95 %, and extremes.
+    """Draw one stroke for each layer: median, band from 5 to 95 %, and extremes.
 
     Parameters
     ----------
@@ -138,20 +138,20 @@ def by_layer(found: Sequence[Float[np.ndarray, "5"]], *, known: Sequence[bool], 
 
 
 def tokens(rate: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """1 / rate, infinite where nothing decays."""
+    """Return 1 / rate, infinite where nothing decays."""
     decays = rate > 0
     return np.where(decays, 1 / np.where(decays, rate, 1.0), np.inf)
 
 
 def crosses(ax: "Axes", x: Float[np.ndarray, " n"], edge: float) -> None:
-    """What never decays, at the upper edge."""
+    """Draw what never decays, at the upper edge."""
     if len(x):
         some = np.unique(np.round(x, 3)) if len(x) > MANY else x  # more could not be told apart
         ax.plot(some, np.full(len(some), edge), "x", color=ALARM, markersize=6, markeredgewidth=1.6, clip_on=False, zorder=5)
 
 
 def tau_axis(ax: "Axes", limits: tuple[float, float]) -> None:
-    """Decades of tokens."""
+    """Set an axis of decades of tokens."""
     low, high = (round(np.log10(x)) for x in limits)
     decades = np.arange(low, high + 1, max(1, -(-(high - low) // 8)))
     ax.set(yscale="log", ylim=limits, ylabel="time constant, tokens")
@@ -162,7 +162,7 @@ def tau_axis(ax: "Axes", limits: tuple[float, float]) -> None:
 
 
 def moduli_at_the_right(ax: "Axes", limits: tuple[float, float]) -> None:
-    """|lambda| at the decades of the time constant, so that the axis can be found in the disk again."""
+    """Write |lambda| at the decades of the time constant, so that the axis can be found in the disk again."""
     low, high = (round(np.log10(x)) for x in limits)
     decades = [d for d in range(max(low, 0), high + 1) if high - low <= 8 or d % 2 == 0]
     right = ax.secondary_yaxis("right")
@@ -173,12 +173,12 @@ def moduli_at_the_right(ax: "Axes", limits: tuple[float, float]) -> None:
 
 
 def whole_numbers(ax: "Axes") -> None:
-    """No halves on the axis of x."""
+    """Allow no halves on the axis of x."""
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def in_words(decade: int) -> str:
-    """10^decade tokens."""
+    """Return 10^decade tokens."""
     return f"{10.0**decade:,.0f}" if 0 <= decade < 6 else f"{10.0**decade:g}" if decade < 0 else f"$10^{{{decade}}}$"

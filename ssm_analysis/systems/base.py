@@ -82,10 +82,10 @@ class System(ABC):
 
     @abstractmethod
     def poles(self) -> Array:
-        """Eigenvalues of A, (*batch, n); time first where the system varies with time."""
+        """Return the eigenvalues of A, (*batch, n); time first where the system varies with time."""
 
     def map(self: S, f: Callable[[Array], Array]) -> S:
-        """The same system with ``f`` applied to every array: ``sys.map(torch.tensor)``, ``sys.map(lambda x: x.to("cuda"))``."""
+        """Return the same system with ``f`` applied to every array: ``sys.map(torch.tensor)``, ``sys.map(lambda x: x.to("cuda"))``."""
         return replace(self, **{name: f(getattr(self, name)) for name in self.AXES})  # type: ignore[type-var]
 
     def __getitem__(self: S, index: Any) -> S:
@@ -100,7 +100,7 @@ class System(ABC):
         return (self[i] for i in range(len(self)))
 
     def _batch_index(self, index: Any) -> tuple[Any, ...]:
-        """The index over the batch axes with a closing ellipsis, so that it never reaches into a system."""
+        """Return the index over the batch axes with a closing ellipsis, so that it never reaches into a system."""
         parts: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
         # a list becomes an array, so that it is known whether it is a mask; torch reads nested lists in its own way
         parts = tuple(self.xp.asarray(p, device=device(self.B)) if isinstance(p, list) and p else p for p in parts)
@@ -126,7 +126,7 @@ class System(ABC):
 
 
 def in_double(sys: S) -> S:
-    """The same system in 64 bits, exactly; every analysis starts here."""
+    """Return the same system in 64 bits, exactly; every analysis starts here."""
     return sys.map(double)
 
 
@@ -164,7 +164,7 @@ def check_arrays(arrays: dict[str, Array]) -> None:
 
 
 def _axes_taken(part: Any) -> int:
-    """How many batch axes one part of an index uses up: a mask as many as it has itself."""
+    """Return how many batch axes one part of an index uses up: a mask as many as it has itself."""
     mask = is_array(part) and array_namespace(part).isdtype(part.dtype, "bool")
     return part.ndim if mask else 1
 

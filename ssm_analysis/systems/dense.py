@@ -44,12 +44,12 @@ class StateSpace(System):
 
     @classmethod
     def from_recurrence(cls, *, A: Array, B: Array, C: Array, D: Array, dt: float = 1.0) -> "StateSpace":
-        """The system of ``h[k] = A h[k-1] + B u[k]``, ``y[k] = C h[k] + D u[k]``: (A, B, C A, C B + D)."""
+        """Return the system of ``h[k] = A h[k-1] + B u[k]``, ``y[k] = C h[k] + D u[k]``: (A, B, C A, C B + D)."""
         sys = cls(A=A, B=B, C=C, D=D, dt=dt)
         return replace(sys, C=matmul(sys.C, sys.A), D=matmul(sys.C, sys.B) + sys.D)
 
     def poles(self) -> Complex[Array, "*batch n"]:
-        """Eigenvalues of A, in the precision of A.
+        """Return eigenvalues of A, in the precision of A.
 
         They are as good as A's conditioning allows: an error of eps ||A|| in A moves an eigenvalue by its
         condition number times that. For S4 it can exceed 1e40; see ``Layer.spectrum``.
@@ -57,19 +57,19 @@ class StateSpace(System):
         return to_complex(self.xp.linalg.eigvals(self.A))  # numpy's are real where all of them happen to be
 
     def __call__(self, z: complex | Array) -> Array:
-        """G(z) = C (z - A)^{-1} B + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
+        """Return G(z) = C (z - A)^{-1} B + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
         return transfer_at(self, z)
 
     def strictly_proper(self, z: Complex[Array, " f"]) -> Complex[Array, "*batch f p m"]:
-        """C (z - A)^{-1} B at many points, in 64 bits."""
+        """Return C (z - A)^{-1} B at many points, in 64 bits."""
         return dense_fractions(self.A, self.B, self.C, z)
 
     def to_dense(self) -> "StateSpace":
-        """Itself."""
+        """Return the system itself."""
         return self
 
     def to_control(self) -> "control.StateSpace":
-        """The same system as a ``control.StateSpace``.
+        """Return the same system as a ``control.StateSpace``.
 
         Raises
         ------
@@ -95,6 +95,6 @@ class StateSpace(System):
 
 
 def transform(sys: StateSpace, T: Array, T_inverse: Array) -> StateSpace:
-    """The same input-output behavior in the state T x: (T A T^{-1}, T B, C T^{-1}, D)."""
+    """Return the system with the same input-output behavior in the state T x: (T A T^{-1}, T B, C T^{-1}, D)."""
     A = matmul(matmul(T, sys.A), T_inverse)
     return StateSpace(A=A, B=matmul(T, sys.B), C=matmul(sys.C, T_inverse), D=sys.D, dt=sys.dt)

@@ -61,7 +61,7 @@ class DiagonalSSM(System):
 
     @classmethod
     def from_recurrence(cls, *, log_poles: Array, B: Array, C: Array, D: Array, dt: float = 1.0) -> "DiagonalSSM":
-        """The system of a recurrence that is read out after the update, as the papers write it.
+        """Return the system of a recurrence that is read out after the update, as the papers write it.
 
         ``h[k] = Lambda h[k-1] + B u[k]``, ``y[k] = C h[k] + D u[k]`` has the state ``x[k] = h[k-1]`` and the
         matrices ``(Lambda, B, C Lambda, C B + D)``.
@@ -70,24 +70,24 @@ class DiagonalSSM(System):
         return replace(sys, C=read_before(sys.log_poles, sys.C), D=matmul(sys.C, sys.B) + sys.D)
 
     def poles(self) -> Inexact[Array, "*batch n"]:
-        """exp(log_poles)."""
+        """Return exp(log_poles)."""
         return self.xp.exp(self.log_poles)
 
     def __call__(self, z: complex | Array) -> Array:
-        """G(z) = C (z - Lambda)^{-1} B + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
+        """Return G(z) = C (z - Lambda)^{-1} B + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
         return transfer_at(self, z)
 
     def strictly_proper(self, z: Complex[Array, " f"]) -> Complex[Array, "*batch f p m"]:
-        """C (z - Lambda)^{-1} B at many points, in 64 bits."""
+        """Return C (z - Lambda)^{-1} B at many points, in 64 bits."""
         G = partial_fractions(self.poles(), residues(self), z)
         return self.xp.reshape(G, (*G.shape[:-1], self.noutputs, self.ninputs))
 
     def to_dense(self) -> StateSpace:
-        """The same system with A = Lambda written out."""
+        """Return the same system with A = Lambda written out."""
         return StateSpace(A=diag(self.poles()), B=self.B, C=self.C, D=self.D, dt=self.dt)
 
     def to_control(self) -> "control.StateSpace":
-        """The equivalent ``control.StateSpace`` with real matrices.
+        """Return the equivalent ``control.StateSpace`` with real matrices.
 
         Raises
         ------
@@ -108,5 +108,5 @@ class DiagonalSSM(System):
 
 
 def read_before(log_poles: Array, C: Array) -> Array:
-    """C Lambda: the read-out that sees the state before the update instead of after it."""
+    """Return C Lambda: the read-out that sees the state before the update instead of after it."""
     return C * array_namespace(log_poles).exp(log_poles)[..., None, :]

@@ -25,7 +25,7 @@ LogPolesAndInput = tuple[Inexact[Array, "*#batch #n"], Inexact[Array, "*#batch #
 def zero_order_hold(
     a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m"], delta: Float[Array, "*#batch #n"]
 ) -> LogPolesAndInput:
-    r"""lambda = e^{delta a},  B_d = (e^{delta a} - 1) / a B: exact for an input that is constant during a step.
+    r"""Return lambda = e^{delta a},  B_d = (e^{delta a} - 1) / a B: exact for an input that is constant during a step.
 
     Same as ``scipy.signal.cont2discrete(..., method="zoh")`` for a diagonal system; at a = 0 the limit delta B.
 
@@ -46,7 +46,7 @@ def zero_order_hold(
 
 
 def bilinear(a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m"], delta: Float[Array, "*#batch #n"]) -> LogPolesAndInput:
-    r"""lambda = (1 + delta a/2) / (1 - delta a/2),  B_d = delta / (1 - delta a/2) B: Tustin's rule as S4 uses it.
+    r"""Return lambda = (1 + delta a/2) / (1 - delta a/2),  B_d = delta / (1 - delta a/2) B: Tustin's rule as S4 uses it.
 
     The poles are those of ``scipy.signal.cont2discrete(..., method="bilinear")``. The left half plane becomes the
     unit disk; frequencies are warped, not aliased. A real a below -2/delta becomes a negative pole, whose log-pole
@@ -79,7 +79,7 @@ def bilinear(a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m"],
 
 
 def euler_input(a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m"], delta: Float[Array, "*#batch #n"]) -> LogPolesAndInput:
-    r"""lambda = e^{delta a},  B_d = delta B: exact for the state, Euler for the input, as Mamba's code does.
+    r"""Return lambda = e^{delta a},  B_d = delta B: exact for the state, Euler for the input, as Mamba's code does.
 
     Its gain at frequency 0 exceeds that of `zero_order_hold` by z / (1 - e^{-z}) with z = -delta a: 2.0 at z = 1.6.
 
@@ -100,7 +100,7 @@ def euler_input(a: Inexact[Array, "*#batch #n"], B: Inexact[Array, "*#batch #n m
 
 
 def _phi(z: Array) -> Array:
-    """(e^z - 1) / z, and 1 at z = 0, with finite gradients there."""
+    """Return (e^z - 1) / z, and 1 at z = 0, with finite gradients there."""
     xp = array_namespace(z)
     zero = z == 0
     safe = xp.where(zero, xp.ones_like(z), z)
@@ -108,7 +108,7 @@ def _phi(z: Array) -> Array:
 
 
 def _half_log_ratio(right: Array, left: Array, *, difference: Array) -> Array:
-    """log(right / left) / 2 from right - left: by log1p where the ratio is near 1, else from right / left."""
+    """Return log(right / left) / 2 from right - left: by log1p where the ratio is near 1, else from right / left."""
     xp = array_namespace(right)
     relative = difference / left
     near_one = relative > -0.5

@@ -56,7 +56,7 @@ class RealDiagonalSSM(System):
 
     @classmethod
     def from_recurrence(cls, *, log_poles: Array, B: Array, C: Array, D: Array, dt: float = 1.0) -> "RealDiagonalSSM":
-        """The system of ``h[k] = Lambda h[k-1] + B u[k]``, ``y[k] = Re(C h[k]) + D u[k]``.
+        """Return the system of ``h[k] = Lambda h[k-1] + B u[k]``, ``y[k] = Re(C h[k]) + D u[k]``.
 
         Its matrices are ``(Lambda, B, C Lambda, Re(C B) + D)``.
         """
@@ -64,15 +64,15 @@ class RealDiagonalSSM(System):
         return replace(sys, C=read_before(sys.log_poles, sys.C), D=real(matmul(sys.C, sys.B)) + sys.D)
 
     def poles(self) -> Inexact[Array, "*batch n"]:
-        """exp(log_poles): one of each conjugate pair. ``expand().poles()`` lists both."""
+        """Return exp(log_poles): one of each conjugate pair. ``expand().poles()`` lists both."""
         return self.xp.exp(self.log_poles)
 
     def __call__(self, z: complex | Array) -> Array:
-        """(G(z) + conj G(conj z)) / 2 + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
+        """Return (G(z) + conj G(conj z)) / 2 + D: (*batch, p, m) at a number z, (*batch, *z.shape, p, m) at an array."""
         return transfer_at(self, z)
 
     def strictly_proper(self, z: Complex[Array, " f"]) -> Complex[Array, "*batch f p m"]:
-        """(C (z - Lambda)^{-1} B + conj(C (conj z - Lambda)^{-1} B)) / 2 at many points, in 64 bits."""
+        """Return (C (z - Lambda)^{-1} B + conj(C (conj z - Lambda)^{-1} B)) / 2 at many points, in 64 bits."""
         G = partial_fractions(self.poles(), residues(self) / 2, z, conjugates=True)
         return self.xp.reshape(G, (*G.shape[:-1], self.noutputs, self.ninputs))
 
@@ -82,7 +82,7 @@ class RealDiagonalSSM(System):
         return Modes(self.log_poles, self.B, self.C)
 
     def expand(self) -> DiagonalSSM:
-        """The same system with both modes of each pair written out; modes that are real stay single.
+        """Return the same system with both modes of each pair written out; modes that are real stay single.
 
         Its gradients keep those modes real: the direction in which a pole leaves the real axis is not followed.
         """
@@ -90,10 +90,10 @@ class RealDiagonalSSM(System):
         return DiagonalSSM(log_poles=mu, B=B, C=C, D=self.D, dt=self.dt)
 
     def to_dense(self) -> StateSpace:
-        """The equivalent system with real matrices: a 2 x 2 block for each pair, one entry for each real mode."""
+        """Return the equivalent system with real matrices: a 2 x 2 block for each pair, one entry for each real mode."""
         A, B, C = real_matrices(self.modes)
         return StateSpace(A=A, B=B, C=C, D=self.D, dt=self.dt)
 
     def to_control(self) -> "control.StateSpace":
-        """The equivalent ``control.StateSpace``; raises a ValueError for a batch of several systems."""
+        """Return the equivalent ``control.StateSpace``; raises a ValueError for a batch of several systems."""
         return in_double(self).to_dense().to_control()

@@ -35,7 +35,7 @@ class DiagonalLTV(System):
         return self.log_poles.shape[0]
 
     def poles(self) -> Inexact[Array, "l *batch n"]:
-        """exp(log_poles): the poles of each moment. They do not decide on stability one by one; their products do."""
+        """Return exp(log_poles): the poles of each moment. They do not decide on stability one by one; their products do."""
         return self.xp.exp(self.log_poles)
 
     def frozen(self, at: int) -> DiagonalSSM:
@@ -68,10 +68,10 @@ class DiagonalRecurrence(System):
         pass
 
     def poles(self) -> Inexact[Array, "l *batch n"]:
-        """exp(log_poles): the poles of each moment."""
+        """Return exp(log_poles): the poles of each moment."""
         return self.xp.exp(self.log_poles)
 
     def system(self) -> DiagonalLTV:
-        """The same map from u to y in control's convention: (Lambda_k, B_k, C_k Lambda_k, C_k B_k + D_k)."""
+        """Return the same map from u to y in control's convention: (Lambda_k, B_k, C_k Lambda_k, C_k B_k + D_k)."""
         C = read_before(self.log_poles, self.C)
         return DiagonalLTV(log_poles=self.log_poles, B=self.B, C=C, D=matmul(self.C, self.B) + self.D, dt=self.dt)

@@ -13,7 +13,7 @@ times slower), with less the loop costs more than the arithmetic."""
 
 
 def transfer_at(sys: System, z: complex | Inexact[Array, "..."]) -> Complex[Array, "... p m"]:
-    """G(z), shape (*batch, *z.shape, p, m), in 64 bits."""
+    """Return G(z), shape (*batch, *z.shape, p, m), in 64 bits."""
     number = isinstance(z, int | float | complex)
     if not (number or is_array(z)):
         raise TypeError(f"z must be a number or an array of the library of the system, got {type(z).__name__}")
@@ -25,12 +25,12 @@ def transfer_at(sys: System, z: complex | Inexact[Array, "..."]) -> Complex[Arra
 
 
 def evaluate(sys: System, z: Complex[Array, " f"]) -> Complex[Array, "*batch f p m"]:
-    """C (z - A)^{-1} B + D of a time-invariant system in 64 bits."""
+    """Return C (z - A)^{-1} B + D of a time-invariant system in 64 bits."""
     return sys.strictly_proper(z) + sys.D[..., None, :, :]  # type: ignore[attr-defined]
 
 
 def residues(sys: System) -> Inexact[Array, "*batch n pm"]:
-    """W[i] = C[:, i] B[i, :] of a diagonal system, flattened: G(z) = sum_i W[i] / (z - lambda_i) is one matrix product."""
+    """Return W[i] = C[:, i] B[i, :] of a diagonal system, flattened: G(z) = sum_i W[i] / (z - lambda_i) is one matrix product."""
     xp = sys.xp
     W = xp.matrix_transpose(sys.C)[..., :, :, None] * sys.B[..., :, None, :]
     return xp.reshape(W, (*sys.batch_shape, sys.nstates, sys.noutputs * sys.ninputs))
@@ -39,7 +39,7 @@ def residues(sys: System) -> Inexact[Array, "*batch n pm"]:
 def partial_fractions(
     poles: Inexact[Array, "*batch n"], W: Inexact[Array, "*batch n pm"], z: Complex[Array, " f"], *, conjugates: bool = False
 ) -> Complex[Array, "*batch f pm"]:
-    """sum_i W[i] / (z - lambda_i); infinite at a pole, unless the residues there are 0 or cancel.
+    """Return sum_i W[i] / (z - lambda_i); infinite at a pole, unless the residues there are 0 or cancel.
 
     With ``conjugates`` the terms conj(W[i]) / (z - conj(lambda_i)) are added.
     """
@@ -63,7 +63,7 @@ def partial_fractions(
 def dense_fractions(
     A: Inexact[Array, "*batch n n"], B: Inexact[Array, "*batch n m"], C: Inexact[Array, "*batch p n"], z: Complex[Array, " f"]
 ) -> Complex[Array, "*batch f p m"]:
-    """C (z - A)^{-1} B by one solve for each point; a ValueError at an eigenvalue, which is known to rounding only."""
+    """Return C (z - A)^{-1} B by one solve for each point; a ValueError at an eigenvalue, which is known to rounding only."""
     xp = array_namespace(A)
     step = max(1, BLOCK // max(1, A.shape[-1] ** 2 * math.prod(A.shape[:-2])))
     A, B, C = (to_complex(x)[..., None, :, :] for x in (A, B, C))
@@ -76,7 +76,7 @@ def _fractions(poles: Array, W: Array, z: Array) -> Array:
 
 
 def _pairs(poles: Array, W: Array, z: Array) -> Array:
-    """One division for both of a pair: 1/p = q/(p q) and 1/q = p/(p q) with p = z - lambda, q = z - conj(lambda)."""
+    """Return one division for both of a pair: 1/p = q/(p q) and 1/q = p/(p q) with p = z - lambda, q = z - conj(lambda)."""
     conj = array_namespace(poles).conj
     p, q = z[:, None] - poles[:, None, :], z[:, None] - conj(poles)[:, None, :]
     r = 1 / (p * q)
@@ -93,7 +93,7 @@ def _with_poles(poles: Array, W: Array, z: Array) -> Array:
 
 
 def _may_meet(poles: Array, z: Array) -> bool:
-    """Whether a pole could equal a point: one of them has the modulus of some point, up to rounding."""
+    """Return whether a pole could equal a point: one of them has the modulus of some point, up to rounding."""
     xp = array_namespace(poles)
     if 0 in (*poles.shape, *z.shape):
         return False

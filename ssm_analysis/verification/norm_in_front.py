@@ -33,7 +33,7 @@ class NormInFile:
 
 
 def norm_in_front(store: TensorStore, group: Group, layer: Layer, *, name: str | None = None) -> NormInFile | None:
-    """The norm in front of the layer that the group stores; None where the file has none of its width in a place that is known.
+    """Return the norm in front of the layer that the group stores; None where the file has none of its width in a place that is known.
 
     Parameters
     ----------

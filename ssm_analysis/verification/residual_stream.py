@@ -32,7 +32,7 @@ class NotCoveredError(ValueError):
 def verify_composition(
     source: Source, *, dtypes: Sequence[str] = DTYPES, rms_floor: float | None = None, **read: Unpack[ReadKeywords]
 ) -> list[Certificate]:
-    """Bound x_{l+1} = x_l + block_l(norm_l(x_l)) for all inputs, and tell whether differences stay small.
+    """Return bound x_{l+1} = x_l + block_l(norm_l(x_l)) for all inputs, and tell whether differences stay small.
 
     For stacks of Mamba, Falcon-Mamba and Mamba-2 blocks and nothing else; every other model is undecided, with what stands in the way.
 

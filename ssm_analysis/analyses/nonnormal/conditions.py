@@ -102,7 +102,7 @@ class EigenvalueConditions:
 
 
 def transient_growth(sys: LTI, *, length: int = 2**14) -> TransientGrowth:
-    r"""max over k <= length of ||A^k||_2, over all k where a power has norm below 1.
+    r"""Return max over k <= length of ||A^k||_2, over all k where a power has norm below 1.
 
     How much larger than at the start a state can become on the way. Squaring finds a contraction in log(k) steps; within it,
     ||A^(a + b)|| <= ||A^a|| ||A^b|| rules out whole ranges of powers, so few are formed. 1 at k = 0 for a stable diagonal
@@ -136,7 +136,7 @@ def transient_growth(sys: LTI, *, length: int = 2**14) -> TransientGrowth:
 
 
 def kreiss_constant(sys: LTI, *, length: int = 2**14) -> KreissConstant:
-    r"""K = sup_{|z| > 1} (|z| - 1) ||(z - A)^{-1}||_2, enclosed: K <= max_k ||A^k|| <= e n K.
+    r"""Return K = sup_{|z| > 1} (|z| - 1) ||(z - A)^{-1}||_2, enclosed: K <= max_k ||A^k|| <= e n K.
 
     1 for normal A with |lambda| <= 1. ``lower`` comes from a grid in angle and log(|z| - 1) that knows the angles of the eigenvalues,
     refined about its best point; it is a value of the function, so a bound whatever the grid missed. Differentiable.
@@ -174,7 +174,8 @@ def kreiss_constant(sys: LTI, *, length: int = 2**14) -> KreissConstant:
 
 
 def eigenvector_condition(sys: LTI) -> Float[Array, "*batch"]:
-    r"""kappa_2(V) = ||V|| ||V^{-1}|| for unit eigenvectors: ||A^k|| <= kappa rho^k, and an eigenvalue moves by <= kappa ||change of A||.
+    r"""Return kappa_2(V) = ||V|| ||V^{-1}|| for unit eigenvectors: ||A^k|| <= kappa rho^k, and an eigenvalue moves by <= kappa ||change
+    of A||.
 
     1 for diagonal systems, infinite where the computed eigenvectors are dependent. Among all scalings of the eigenvectors, unit
     ones come within sqrt(n) of the smallest condition. Beyond 1e15 it says "at least that". `Spectrum.condition` has Frobenius norms
@@ -194,7 +195,7 @@ def eigenvector_condition(sys: LTI) -> Float[Array, "*batch"]:
 
 
 def eigenvalue_conditions(sys: LTI) -> EigenvalueConditions:
-    r"""||x_i|| ||y_i|| / |y_i* x_i| for each eigenvalue: how far a change of A of norm epsilon moves it, to first order.
+    r"""Return ||x_i|| ||y_i|| / |y_i* x_i| for each eigenvalue: how far a change of A of norm epsilon moves it, to first order.
 
     Same as MATLAB's ``condeig``, for a batch.
 
@@ -224,7 +225,7 @@ def eigenvalue_conditions(sys: LTI) -> EigenvalueConditions:
 
 
 def _diagonal_growth(sys: DiagonalSSM | RealDiagonalSSM, length: int) -> TransientGrowth:
-    """||A^k|| = rho^k: largest at k = 0, or at the end where it grows."""
+    """Return ||A^k|| = rho^k: largest at k = 0, or at the end where it grows."""
     xp = sys.xp
     rate = xp.max(real(sys.log_poles), axis=-1)
     steps = length * xp.astype(rate > 0, xp.int64)
@@ -235,7 +236,7 @@ def _diagonal_growth(sys: DiagonalSSM | RealDiagonalSSM, length: int) -> Transie
 
 
 def _dense_growth(sys: StateSpace, length: int) -> TransientGrowth:
-    """The searches run system by system, each with its own powers (0.2 ms for a contraction at n = 64); the values at once."""
+    """Return the searches run system by system, each with its own powers (0.2 ms for a contraction at n = 64); the values at once."""
     xp, n = sys.xp, sys.nstates
     flat = xp.reshape(sys.A, (-1, n, n))
     found = [_search_powers(stop_gradient(flat)[i, ...], length) for i in range(flat.shape[0])]
@@ -248,7 +249,7 @@ def _dense_growth(sys: StateSpace, length: int) -> TransientGrowth:
 
 
 def _search_powers(A: Inexact[Array, "n n"], length: int) -> tuple[int, int]:
-    """(k of the largest ||A^k||, the power 2^s of norm < 1 or 0)."""
+    """Return (k of the largest ||A^k||, the power 2^s of norm < 1 or 0)."""
     xp = array_namespace(A)
     rounding = A.shape[-1] * np.finfo(np.float64).eps
     squares, maxima, best, step = [A], [1.0], 1.0, 0  # maxima[s] = max ||A^k|| over k < 2^s
@@ -265,7 +266,7 @@ def _search_powers(A: Inexact[Array, "n n"], length: int) -> tuple[int, int]:
 
 
 def _largest_between(squares: list[Array], maxima: list[float], best: tuple[float, int], length: int) -> tuple[float, int]:
-    """The larger of ``best`` and max ||A^k|| over 2^s < k < 2^(s+1), k <= length, for s = len(squares) - 1.
+    """Return the larger of ``best`` and max ||A^k|| over 2^s < k < 2^(s+1), k <= length, for s = len(squares) - 1.
 
     A range k = a, ..., a + 2^j - 1 is dropped where ||A^a|| max_{i < 2^j} ||A^i|| cannot exceed ``best``, else halved.
     """
@@ -290,7 +291,7 @@ def _largest_between(squares: list[Array], maxima: list[float], best: tuple[floa
 
 
 def _powers(A: Inexact[Array, "s n n"], steps: Int[np.ndarray, "s"]) -> Inexact[Array, "s n n"]:
-    """A^step, each system with its own step, by squaring as far as it needs."""
+    """Return A^step, each system with its own step, by squaring as far as it needs."""
     xp = array_namespace(A)
     result = xp.broadcast_to(eye(A.shape[-1], like=A), A.shape) + 0 * A
     for bit in range(int(np.max(steps)).bit_length()):
@@ -307,7 +308,7 @@ def _unit_eigenvectors(sys: StateSpace) -> tuple[Inexact[Array, "*batch n"], Ine
 
 
 def _has_outer_pole(sys: StateSpace) -> Bool[Array, "*batch"]:
-    """Whether a computed eigenvalue is farther outside the unit circle than its error, to first order, can explain."""
+    """Return whether a computed eigenvalue is farther outside the unit circle than its error, to first order, can explain."""
     xp = sys.xp
     eigenvalues = eigenvalue_conditions(sys.map(stop_gradient))
     error = eigenvalues.conditions * (sys.nstates * xp.finfo(xp.float64).eps * _norm2(stop_gradient(sys.A)))[..., None]
@@ -315,7 +316,7 @@ def _has_outer_pole(sys: StateSpace) -> Bool[Array, "*batch"]:
 
 
 def _diagonal_kreiss(sys: DiagonalSSM | RealDiagonalSSM) -> KreissConstant:
-    """1 for |z| toward infinity, and |z - lambda| >= |z| - 1 where |lambda| <= 1."""
+    """Return 1 for |z| toward infinity, and |z - lambda| >= |z| - 1 where |lambda| <= 1."""
     xp = sys.xp
     rate = xp.max(real(sys.log_poles), axis=-1)
     K = xp.where(rate <= 0, 1 + 0 * rate, xp.full_like(rate, math.inf))
@@ -327,7 +328,8 @@ def _norm2(A: Inexact[Array, "*batch n n"]) -> Float[Array, "*batch"]:
 
 
 def _kreiss_points(A: Inexact[Array, "*batch n n"]) -> Complex[Array, "*batch"]:
-    """Where (|z| - 1) / sigma_min(z - A) is largest, as far as a grid and its refinement tell. System by system, as their grids differ."""
+    """Return where (|z| - 1) / sigma_min(z - A) is largest, as far as a grid and its refinement tell. System by system, as their grids
+    differ."""
     xp, n = array_namespace(A), A.shape[-1]
     flat = xp.reshape(A, (-1, n, n))
     starts = [_kreiss_start(flat[i, ...]) for i in range(flat.shape[0])]
@@ -346,7 +348,7 @@ def _kreiss_points(A: Inexact[Array, "*batch n n"]) -> Complex[Array, "*batch"]:
 
 
 def _kreiss_start(A: Inexact[Array, "n n"]) -> tuple[float, float]:
-    """(arg z, log(|z| - 1)) of the best point of a grid: the angles of the eigenvalues and 32 more, 24 distances from the circle."""
+    """Return (arg z, log(|z| - 1)) of the best point of a grid: the angles of the eigenvalues and 32 more, 24 distances from the circle."""
     xp = array_namespace(A)
     eigenvalues = to_numpy(xp.linalg.eigvals(A))
     nearest = np.min(np.abs(1 - np.abs(eigenvalues)))

@@ -35,7 +35,7 @@ BLOCK = 2**18
 
 
 def numerical_abscissa(A: Inexact[Array, "*batch n n"]) -> Float[Array, "*batch"]:
-    r"""max eig (A + A*)/2, the logarithmic 2-norm: ||e^{At}|| <= e^{t numerical_abscissa(A)}, tight at t = 0.
+    r"""Return max eig (A + A*)/2, the logarithmic 2-norm: ||e^{At}|| <= e^{t numerical_abscissa(A)}, tight at t = 0.
 
     For a continuous-time state matrix. Negative means that no initial state ever grows, whatever the eigenvectors:
     -1/2 for HiPPO-LegS. The counterpart in discrete time is `numerical_radius`.
@@ -62,7 +62,7 @@ def numerical_abscissa(A: Inexact[Array, "*batch n n"]) -> Float[Array, "*batch"
 
 
 def numerical_radius(sys: LTI, *, rtol: float = 1e-6) -> Float[Array, "*batch"]:
-    r"""r(A) = max |x* A x| / x* x, from below: r lies in [value, value (1 + rtol)].
+    r"""Return r(A) = max |x* A x| / x* x, from below: r lies in [value, value (1 + rtol)].
 
     r(A) <= 1 is enough for ||A^k|| <= 2 for all k, without any eigenvector. rho(A) <= r(A) <= ||A|| <= 2 r(A); for a diagonal
     system r = rho exactly. r is the maximum over theta of h(theta) = max eig Re(e^{-i theta} A). h is the support function of a
@@ -98,7 +98,7 @@ def numerical_radius(sys: LTI, *, rtol: float = 1e-6) -> Float[Array, "*batch"]:
 
 
 def _best_angles(A: Inexact[Array, "s n n"], rtol: float) -> Float[np.ndarray, "s"]:
-    """For each system an angle theta with h(theta) >= r(A) / (1 + rtol). The intervals of all systems are halved together."""
+    """Find for each system an angle theta with h(theta) >= r(A) / (1 + rtol). The intervals of all systems are halved together."""
     edges = np.linspace(0, math.pi if not is_complex(A) else 2 * math.pi, 9)  # of a real A, h is even
     h = np.stack([_support_at(A, np.arange(A.shape[0]), np.full(A.shape[0], angle)) for angle in edges], axis=-1)
     best, angle = np.max(h, axis=-1), edges[np.argmax(h, axis=-1)]
@@ -120,7 +120,7 @@ def _best_angles(A: Inexact[Array, "s n n"], rtol: float) -> Float[np.ndarray, "
 
 
 def _corner(ha: np.ndarray, hb: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Largest support between two angles that the support at both allows: the distance of the corner, where it lies between them."""
+    """Return largest support between two angles that the support at both allows: the distance of the corner, where it lies between them."""
     cosine = np.cos(width)
     between = (hb > ha * cosine) & (ha > hb * cosine)
     square = (ha - hb) ** 2 + 4 * ha * hb * np.sin(width / 2) ** 2
@@ -136,7 +136,7 @@ def _support_at(A: Array, which: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _support(A: Inexact[Array, "s n n"], angle: Float[Array, "s"]) -> Float[Array, "s"]:
-    """h(theta) = max eig Re(e^{-i theta} A)."""
+    """Return h(theta) = max eig Re(e^{-i theta} A)."""
     xp = array_namespace(A)
     turned = complex_from(xp.cos(angle), -xp.sin(angle))[:, None, None] * to_complex(A)
     return xp.linalg.eigvalsh((turned + adjoint(turned)) / 2)[..., -1]

@@ -71,7 +71,7 @@ class Pseudospectrum:
 
 
 def resolvent_norm(sys: LTI, z: complex | Inexact[Array, "..."]) -> Float[Array, "..."]:
-    r"""||(z - A)^{-1}||_2, shape (*batch, *z.shape); infinite on an eigenvalue.
+    r"""Return ||(z - A)^{-1}||_2, shape (*batch, *z.shape); infinite on an eigenvalue.
 
     For a diagonal system 1 / min |z - lambda_i|, otherwise 1 / sigma_min(z - A). Differentiable.
 
@@ -104,7 +104,7 @@ def resolvent_norm(sys: LTI, z: complex | Inexact[Array, "..."]) -> Float[Array,
 
 
 def pseudospectrum(sys: LTI, z: Inexact[Array, "..."]) -> Pseudospectrum:
-    r"""epsilon(z) = 1 / ||(z - A)^{-1}||_2 on a grid, to six digits.
+    r"""Return epsilon(z) = 1 / ||(z - A)^{-1}||_2 on a grid, to six digits.
 
     What EigTool draws, for a batch. `square_grid` makes a grid that holds the unit circle and the poles. There are no
     gradients through a dense system's grid; `resolvent_norm` has them.
@@ -139,7 +139,7 @@ def pseudospectrum(sys: LTI, z: Inexact[Array, "..."]) -> Pseudospectrum:
 
 
 def square_grid(sys: LTI, *, points: int = 101) -> Complex[Array, "points points"]:
-    """x + i y on a square about 0 that reaches a quarter beyond the unit circle and all poles; x along the last axis.
+    """Return x + i y on a square about 0 that reaches a quarter beyond the unit circle and all poles; x along the last axis.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def square_grid(sys: LTI, *, points: int = 101) -> Complex[Array, "points points
 def dplr_resolvent_norm(
     Lambda: Complex[Array, "*batch n"], P: Inexact[Array, "*batch n r"], z: complex | Inexact[Array, "..."]
 ) -> Float[Array, "..."]:
-    r"""||(z - A)^{-1}||_2 of A = Lambda - P P^*, without forming A: O(n r) for each point and Lanczos step. No gradients.
+    r"""Return ||(z - A)^{-1}||_2 of A = Lambda - P P^*, without forming A: O(n r) for each point and Lanczos step. No gradients.
 
     By Woodbury's identity, with D = z - Lambda:  (D + P P^*)^{-1} = D^{-1} - D^{-1} P (1 + P^* D^{-1} P)^{-1} P^* D^{-1}.
     For the continuous matrix of S4's DPLR form; z is then a complex frequency, and the stable side is Re z < 0.
@@ -202,7 +202,7 @@ def dplr_resolvent_norm(
 
 
 def _grid_epsilons(A: Inexact[Array, "*batch n n"], z: Complex[Array, "g"]) -> Float[Array, "*batch g"]:
-    """System by system, for LAPACK's Schur form takes one matrix at a time; the points of each are worked on together."""
+    """Work system by system, for LAPACK's Schur form takes one matrix at a time; the points of each are worked on together."""
     xp, n = array_namespace(A), A.shape[-1]
     flat = xp.reshape(A, (-1, n, n))
     rows = [grid_epsilon(flat[k, ...], z) for k in range(flat.shape[0])]
@@ -210,14 +210,14 @@ def _grid_epsilons(A: Inexact[Array, "*batch n n"], z: Complex[Array, "g"]) -> F
 
 
 def reciprocal(epsilon: Float[Array, "..."]) -> Float[Array, "..."]:
-    """1 / epsilon, and infinity at 0."""
+    """Return 1 / epsilon, and infinity at 0."""
     xp = array_namespace(epsilon)
     zero = epsilon == 0
     return xp.where(zero, xp.full_like(epsilon, math.inf), 1 / xp.where(zero, xp.ones_like(epsilon), epsilon))
 
 
 def _points(z: object, *, like: Array) -> Array:
-    """``z`` as complex numbers in 64 bits, in the library and on the device of ``like``."""
+    """Return ``z`` as complex numbers in 64 bits, in the library and on the device of ``like``."""
     xp = array_namespace(like)
     if isinstance(z, int | float | complex):
         return xp.asarray(z, dtype=xp.complex128, device=device(like))
@@ -240,7 +240,7 @@ def _distances(sys: DiagonalSSM | RealDiagonalSSM, z: Complex[Array, "g"]) -> Fl
 
 
 def smallest_singular_values(A: Inexact[Array, "*batch n n"], z: Complex[Array, "*#batch g"]) -> Float[Array, "*batch g"]:
-    """sigma_min(z - A), each system at its own points or all at the same."""
+    """Return sigma_min(z - A), each system at its own points or all at the same."""
     xp = array_namespace(A)
     A = to_complex(A)[..., None, :, :]
     step = max(1, BLOCK // math.prod(A.shape))
@@ -254,7 +254,7 @@ Resolvents = Callable[[Array], tuple[Operator, Operator]]
 
 
 def grid_epsilon(A: Inexact[Array, "n n"], z: Complex[Array, "g"]) -> Float[Array, "g"]:
-    """sigma_min(z - A) of one matrix at many points, by inverse Lanczos on its Schur form; 0 at a computed eigenvalue."""
+    """Return sigma_min(z - A) of one matrix at many points, by inverse Lanczos on its Schur form; 0 at a computed eigenvalue."""
     xp = array_namespace(A)
     import scipy.linalg  # here, since importing it takes as long as all the rest of the package
 
@@ -321,7 +321,7 @@ def _blockwise(resolvents: Resolvents, A: Complex[Array, "n n"], z: Complex[Arra
 
 
 def _lanczos_norm(resolvents: Resolvents, A: Complex[Array, "n n"], z: Complex[Array, "g"]) -> Float[Array, "g"]:
-    """||(z - A)^{-1}|| by Lanczos on R^* R (Golub, Van Loan, section 10.1) for all points at once.
+    """Return ||(z - A)^{-1}|| by Lanczos on R^* R (Golub, Van Loan, section 10.1) for all points at once.
 
     Without reorthogonalization: copies of converged Ritz values do no harm to the largest one.
     """
@@ -351,7 +351,7 @@ def _lanczos_norm(resolvents: Resolvents, A: Complex[Array, "n n"], z: Complex[A
 
 
 def _lanczos_step(apply: Operator, apply_adjoint: Operator, previous: Array, v: Array, beta: Array) -> tuple[Array, Array, Array, Array]:
-    """The new (alpha, beta) of the tridiagonal matrix, and the state of the next step."""
+    """Return the new (alpha, beta) of the tridiagonal matrix, and the state of the next step."""
     xp = array_namespace(v)
     w = apply_adjoint(apply(v))
     alpha = xp.real(xp.sum(conj(v) * w, axis=0))
@@ -361,7 +361,7 @@ def _lanczos_step(apply: Operator, apply_adjoint: Operator, previous: Array, v: 
 
 
 def _start(n: int, z: Complex[Array, "g"]) -> Complex[Array, "n g"]:
-    """The same generic vector for every point and every call."""
+    """Return the same generic vector for every point and every call."""
     rng = np.random.default_rng(0)
     v = rng.standard_normal(n) + 1j * rng.standard_normal(n)
     xp = array_namespace(z)
@@ -369,7 +369,7 @@ def _start(n: int, z: Complex[Array, "g"]) -> Complex[Array, "n g"]:
 
 
 def _largest_ritz_value(T: Float[Array, "k 2 g"]) -> tuple[Array, Array]:
-    """Largest eigenvalue of the tridiagonal matrix, and the residual beta_k |last entry of its eigenvector|."""
+    """Return largest eigenvalue of the tridiagonal matrix, and the residual beta_k |last entry of its eigenvector|."""
     xp, k = array_namespace(T), T.shape[0]
     alpha, beta = (xp.matrix_transpose(T[:, i, :]) for i in (0, 1))
     above = beta[..., None] * xp.eye(k, k=1, dtype=T.dtype, device=device(T))

@@ -236,7 +236,8 @@ def _power_sums(residue: Inexact[np.ndarray, "k n"], q: Complex[np.ndarray, "k n
 
 
 def _largest_square(G: Array, first: Array, second: Array, h: Arcs) -> Arcs:
-    """Bound max |G + t G' + t^2/2 G''|^2 over |t| <= h: exact in the terms with t and t^2, which count together, and crude beyond."""
+    """Return bound max |G + t G' + t^2/2 G''|^2 over |t| <= h: exact in the terms with t and t^2, which count together, and crude
+    beyond."""
     slope, bend = 2 * np.abs(np.real(np.conj(G) * first)), np.abs(first) ** 2 + np.real(np.conj(G) * second)
     inside = (bend < 0) & (slope < -2 * bend * h)
     rise = np.where(inside, slope**2 / np.where(inside, -4 * bend, 1), (slope + bend * h) * h)

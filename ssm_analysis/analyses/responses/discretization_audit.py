@@ -112,7 +112,7 @@ def discretization_audit(
 
 
 def _broadcast(a: Array, B: Array, C: Array, delta: Array) -> tuple[Array, Array, Array, Array]:
-    """The arrays with all their batch axes and states."""
+    """Return the arrays with all their batch axes and states."""
     xp, shapes = array_namespace(a), [tuple(x.shape) for x in (a, B, C, delta)]
     try:
         if min(a.ndim, B.ndim - 1, C.ndim - 1, delta.ndim) < 1:

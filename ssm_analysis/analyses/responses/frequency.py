@@ -12,7 +12,7 @@ KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
 
 
 def transfer_function(sys: LTI, z: complex | Inexact[Array, "..."]) -> Complex[Array, "... p m"]:
-    """G(z) = C (z - A)^{-1} B + D, shape (*batch, *z.shape, p, m).
+    """Return G(z) = C (z - A)^{-1} B + D, shape (*batch, *z.shape, p, m).
 
     Same as ``sys(z)`` in python-control, for a batch and with the inputs and outputs last. At a pole it is infinite
     (diagonal systems) or a ValueError (`StateSpace`, whose eigenvalues are known to rounding only).
@@ -22,7 +22,7 @@ def transfer_function(sys: LTI, z: complex | Inexact[Array, "..."]) -> Complex[A
 
 
 def frequency_response(sys: LTI, omega: Float[Array, "f"]) -> Complex[Array, "*batch f p m"]:
-    r"""G(e^{i omega dt}) = C (e^{i omega dt} - A)^{-1} B + D.
+    r"""Return G(e^{i omega dt}) = C (e^{i omega dt} - A)^{-1} B + D.
 
     Same as ``control.frequency_response``, for a batch of complex systems: ``omega`` may be negative, and for a
     system whose kernel is not real G(-omega) is not the conjugate of G(omega).

@@ -38,7 +38,7 @@ def all_modes(sys: DiagonalSSM | RealDiagonalSSM) -> DiagonalSSM: ...
 @overload
 def all_modes(sys: StateSpace) -> StateSpace: ...
 def all_modes(sys: LTI) -> DiagonalSSM | StateSpace:
-    """The same response without taking real parts: each stored mode of a `RealDiagonalSSM` and its conjugate.
+    """Return the same response without taking real parts: each stored mode of a `RealDiagonalSSM` and its conjugate.
 
     Unlike ``expand()``, which keeps real modes single, this loses no gradient where a mode happens to be real.
     """
@@ -52,24 +52,24 @@ def all_modes(sys: LTI) -> DiagonalSSM | StateSpace:
 
 
 def flattened(sys: S) -> S:
-    """The batch as one axis."""
+    """Return the batch as one axis."""
     axes = len(sys.batch_shape)
     return sys.map(lambda x: sys.xp.reshape(x, (-1, *x.shape[axes:])))
 
 
 def has_real_kernel(sys: LTI) -> bool:
-    """Whether G(-theta) is the conjugate of G(theta), because of the form of the system."""
+    """Return whether G(-theta) is the conjugate of G(theta), because of the form of the system."""
     return isinstance(sys, RealDiagonalSSM) or not any(is_complex(getattr(sys, name)) for name in sys.AXES)
 
 
 def gain(sys: DiagonalSSM | StateSpace, theta: Angles) -> Angles:
-    """sigma_max(G(e^{i theta})), differentiable."""
+    """Return sigma_max(G(e^{i theta})), differentiable."""
     G = response(sys, theta)
     return sys.xp.abs(G[..., 0, 0]) if G.shape[-2:] == (1, 1) else sys.xp.linalg.svdvals(G)[..., 0]
 
 
 def gain_slope(sys: DiagonalSSM | StateSpace, theta: Angles) -> Angles:
-    """Half the derivative of sigma_max^2 by theta: sigma Re(u* G' v) with the singular vectors u and v."""
+    """Return half the derivative of sigma_max^2 by theta: sigma Re(u* G' v) with the singular vectors u and v."""
     xp = sys.xp
     G, derivative = response_and_derivative(sys, theta)
     if G.shape[-2:] == (1, 1):
@@ -80,7 +80,7 @@ def gain_slope(sys: DiagonalSSM | StateSpace, theta: Angles) -> Angles:
 
 
 def survey(sys: DiagonalSSM, theta: Angles) -> Float[Array, "*batch 2 k"]:
-    """||G v|| and half the derivative of its square, v from a few power iterations: gain and slope, nearly or (m = 1) exactly.
+    """Return ||G v|| and half the derivative of its square, v from a few power iterations: gain and slope, nearly or (m = 1) exactly.
 
     G is never formed where it has many entries.
     """
@@ -100,7 +100,7 @@ def survey(sys: DiagonalSSM, theta: Angles) -> Float[Array, "*batch 2 k"]:
 
 
 def gain_estimate(G: Response) -> Angles:
-    """||G v||, v from a few power iterations: sigma_max(G) nearly or, with one input or output, exactly."""
+    """Return ||G v||, v from a few power iterations: sigma_max(G) nearly or, with one input or output, exactly."""
     xp = array_namespace(G)
     if 1 in G.shape[-2:]:
         return xp.linalg.vector_norm(G, axis=(-2, -1))
@@ -111,7 +111,7 @@ def gain_estimate(G: Response) -> Angles:
 
 
 def response(sys: DiagonalSSM | StateSpace, theta: Angles) -> Response:
-    """G(e^{i theta})."""
+    """Return G(e^{i theta})."""
     if isinstance(sys, StateSpace):
         return matmul(sys.C[..., None, :, :], _solved(sys, theta, sys.B[..., None, :, :])) + sys.D[..., None, :, :]
     zbar = conj(on_circle(theta))[..., None, None]
@@ -119,7 +119,7 @@ def response(sys: DiagonalSSM | StateSpace, theta: Angles) -> Response:
 
 
 def response_and_derivative(sys: DiagonalSSM | StateSpace, theta: Angles) -> tuple[Response, Response]:
-    """G(e^{i theta}) and dG/dtheta."""
+    """Return G(e^{i theta}) and dG/dtheta."""
     z, D = on_circle(theta)[..., None, None], sys.D[..., None, :, :]
     if isinstance(sys, StateSpace):
         C, X = sys.C[..., None, :, :], _solved(sys, theta, sys.B[..., None, :, :])
@@ -129,7 +129,7 @@ def response_and_derivative(sys: DiagonalSSM | StateSpace, theta: Angles) -> tup
 
 
 def resolvent(mu: Inexact[Array, "*batch n"], theta: Angles) -> Complex[Array, "*batch k n"]:
-    """1 / expm1(mu - i theta), accurate to the distance of e^{i theta} from each pole; differentiable."""
+    """Return 1 / expm1(mu - i theta), accurate to the distance of e^{i theta} from each pole; differentiable."""
     xp = array_namespace(mu, theta)
     rho, growth, half = _pole_rows(mu, theta)
     s, c = xp.sin(half), xp.cos(half)
@@ -138,7 +138,7 @@ def resolvent(mu: Inexact[Array, "*batch n"], theta: Angles) -> Complex[Array, "
 
 
 def _fast_resolvent(mu: Inexact[Array, "*batch n"], theta: Angles) -> Complex[Array, "*batch k n"]:
-    """The same numbers from one tangent, three times as fast; derivatives drown where the tangent is large."""
+    """Return the same numbers from one tangent, three times as fast; derivatives drown where the tangent is large."""
     rho, growth, half = _pole_rows(mu, theta)
     t = array_namespace(mu, theta).tan(half)
     square = t * t
@@ -147,37 +147,37 @@ def _fast_resolvent(mu: Inexact[Array, "*batch n"], theta: Angles) -> Complex[Ar
 
 
 def _pole_rows(mu: Array, theta: Array) -> tuple[Array, Array, Array]:
-    """|lambda|, |lambda| - 1 and (theta - arg(lambda)) / 2."""
+    """Return |lambda|, |lambda| - 1 and (theta - arg(lambda)) / 2."""
     xp, decay = array_namespace(mu), real(mu)[..., None, :]
     return xp.exp(decay), xp.expm1(decay), (theta / 2)[..., :, None] - (imag(mu) / 2)[..., None, :]
 
 
 def on_circle(theta: Angles) -> Complex[Array, "*batch k"]:
-    """e^{i theta}."""
+    """Return e^{i theta}."""
     xp = array_namespace(theta)
     return complex_from(xp.cos(theta), xp.sin(theta))
 
 
 def _between(sys: DiagonalSSM, q: Complex[Array, "*batch k n"]) -> Response:
-    """C diag(q) B."""
+    """Return C diag(q) B."""
     if sys.ninputs * sys.noutputs > FEW:
         return matmul(sys.C[..., None, :, :] * q[..., None, :], sys.B[..., None, :, :])
     return sys.xp.reshape(matmul(q, residues(sys)), (*q.shape[:-1], sys.noutputs, sys.ninputs))
 
 
 def _solved(sys: StateSpace, theta: Angles, X: Array) -> Complex[Array, "*batch k n m"]:
-    """(z - A)^{-1} X."""
+    """Return (z - A)^{-1} X."""
     A = to_complex(sys.A)[..., None, :, :]
     pencil = on_circle(theta)[..., None, None] * eye(sys.nstates, like=A) - A
     return sys.xp.linalg.solve(pencil, to_complex(X) + 0 * pencil[..., :, :1])
 
 
 def _any_vector(m: int, *, like: Array) -> Complex[Array, " m"]:
-    """A fixed start that is orthogonal to no singular vector, except by a miracle."""
+    """Return a fixed start that is orthogonal to no singular vector, except by a miracle."""
     rng = np.random.default_rng(0)
     return array_namespace(like).asarray(rng.normal(size=m) + 1j * rng.normal(size=m), device=device(like))
 
 
 def _unit(v: Array) -> Array:
-    """v / ||v||, and 0 for 0."""
+    """Return v / ||v||, and 0 for 0."""
     return v / (array_namespace(v).linalg.vector_norm(v, axis=-1, keepdims=True) + TINY)

@@ -11,7 +11,7 @@ from ssm_analysis.xp import Array, arange, array_namespace, imag, is_complex, ma
 
 
 def kernel(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
-    """The first ``length`` Markov parameters. Powers come in two levels, A^(b q + r) = A^(b q) A^r, joined by one product."""
+    """Return the first ``length`` Markov parameters. Powers come in two levels, A^(b q + r) = A^(b q) A^r, joined by one product."""
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
     xp = sys.xp
@@ -24,7 +24,7 @@ def kernel(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
 
 @singledispatch
 def _powers(sys: object, block: int, count: int) -> Inexact[Array, "*batch pm l"]:
-    """C A^k B for k < block * count, flattened over outputs and inputs."""
+    """Return C A^k B for k < block * count, flattened over outputs and inputs."""
     raise TypeError(f"no kernel for {type(sys).__name__}")
 
 
@@ -44,7 +44,7 @@ def _real_diagonal(sys: RealDiagonalSSM, block: int, count: int) -> Array:
 
 
 def _diagonal_factors(sys: DiagonalSSM | RealDiagonalSSM, block: int, count: int) -> tuple[Array, Array]:
-    """C lambda^(b q) B, (*batch, pm, q, n), and lambda^r, (*batch, 1, n, b)."""
+    """Return C lambda^(b q) B, (*batch, pm, q, n), and lambda^r, (*batch, 1, n, b)."""
     xp, mu = sys.xp, sys.log_poles
     fine = xp.exp(mu[..., :, None] * arange(0, block, like=mu))[..., None, :, :]
     coarse = xp.exp(mu[..., None, :] * (block * arange(0, count, like=mu))[:, None])[..., None, :, :]
@@ -65,7 +65,7 @@ def _dense(sys: StateSpace, block: int, count: int) -> Array:
 
 
 def krylov(A: Array, B: Array, count: int) -> tuple[Array, Array]:
-    """[B, A B, ..., A^(count-1) B] by doubling, and A^count where count is a power of two."""
+    """Return [B, A B, ..., A^(count-1) B] by doubling, and A^count where count is a power of two."""
     xp, columns = array_namespace(A, B), B.shape[-1]
     have = 1
     while have < count:

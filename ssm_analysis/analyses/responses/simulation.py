@@ -33,7 +33,7 @@ def simulate(
     sys: DiagonalSSM | RealDiagonalSSM | StateSpace | DiagonalLTV | DiagonalRecurrence,
     u: Inexact[Array, "l *ubatch m"],
 ) -> Inexact[Array, "l *ybatch p"]:
-    """y[k] = C x[k] + D u[k] from x[0] = 0.
+    """Return y[k] = C x[k] + D u[k] from x[0] = 0.
 
     Same as ``control.forced_response``, for a batch, with time as axis 0. Time-invariant systems are convolved by
     FFT where that loses nothing, time-varying ones are scanned; gradients pass through both.
@@ -124,7 +124,7 @@ def _dense_response(sys: StateSpace, u: Array) -> Array:
 
 
 def _grows(K: Inexact[Array, "*k l c"]) -> bool:
-    """Whether an early output would lose more than two digits to the rounding of the largest, in any system of the batch."""
+    """Return whether an early output would lose more than two digits to the rounding of the largest, in any system of the batch."""
     xp = array_namespace(K)
     size = xp.abs(K)
     early = xp.max(size[..., : max(min(2, K.shape[-2]), K.shape[-2] // 8), :], axis=-2)
@@ -133,7 +133,7 @@ def _grows(K: Inexact[Array, "*k l c"]) -> bool:
 
 
 def convolve(k: Inexact[Array, "*k l c"], u: Inexact[Array, "*u l c"]) -> Inexact[Array, "*ku l c"]:
-    """Causal convolution along axis -2, by FFT of twice the length."""
+    """Return causal convolution along axis -2, by FFT of twice the length."""
     xp, n = array_namespace(k, u), u.shape[-2]
     if is_complex(k) or is_complex(u):
         K, U = (xp.fft.fft(to_complex(x), n=2 * n, axis=-2) for x in (k, u))
@@ -143,7 +143,7 @@ def convolve(k: Inexact[Array, "*k l c"], u: Inexact[Array, "*u l c"]) -> Inexac
 
 
 def linear_recurrence(a: Inexact[Array, "l *#states"], v: Inexact[Array, "l *#states"]) -> Inexact[Array, "l *#states"]:
-    """x[k] = a[k] x[k-1] + v[k] along axis 0: step by step, or for few states in about sqrt(l) chunks at once."""
+    """Return x[k] = a[k] x[k-1] + v[k] along axis 0: step by step, or for few states in about sqrt(l) chunks at once."""
     xp, length = array_namespace(a, v), v.shape[0]
     a, v = xp.broadcast_arrays(a, v)
     if math.prod(v.shape[1:]) >= WIDE or length < 4:
@@ -166,7 +166,7 @@ def _steps(a: Iterable[Array], v: Iterable[Array]) -> Iterator[Array]:
 
 
 def _chunks(x: Array, size: int) -> Array:
-    """(l, ...) -> (size, count, ...), zeros at the end; the states they give are cut off again."""
+    """Return (l, ...) -> (size, count, ...), zeros at the end; the states they give are cut off again."""
     xp, missing = array_namespace(x), -x.shape[0] % size
     if missing:
         x = xp.concat([x, xp.zeros_like(x[:missing, ...])])
@@ -174,7 +174,7 @@ def _chunks(x: Array, size: int) -> Array:
 
 
 def _apply(M: Array, x: Array) -> Array:
-    """M[k] x[k] for every time k; a column or a row is applied without a matrix product."""
+    """Return M[k] x[k] for every time k; a column or a row is applied without a matrix product."""
     xp = array_namespace(M, x)
     if M.shape[-1] == 1:
         return M[..., 0] * x
@@ -184,7 +184,7 @@ def _apply(M: Array, x: Array) -> Array:
 
 
 def _behind_time(x: Array, count: int) -> Array:
-    """``x`` with ``count`` length-1 axes behind time, so that batch axes broadcast and time does not."""
+    """Return ``x`` with ``count`` length-1 axes behind time, so that batch axes broadcast and time does not."""
     return x if count <= 0 else array_namespace(x).reshape(x, (x.shape[0], *(1,) * count, *x.shape[1:]))
 
 

@@ -11,7 +11,7 @@ KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace)
 
 
 def markov_parameters(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
-    """D, C B, C A B, C A^2 B, ...: the convolution kernel.
+    """Return D, C B, C A B, C A^2 B, ...: the convolution kernel.
 
     Same as ``control.markov`` of a noiseless impulse, for a batch. Powers of A come in two levels, joined by one matrix
     product: the cost of a diagonal system is that of n multiplications for each entry.
@@ -34,7 +34,7 @@ def markov_parameters(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
 
 
 def impulse_response(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
-    """y for u = (1, 0, 0, ...), one column for each input: the Markov parameters, read as a signal.
+    """Return y for u = (1, 0, 0, ...), one column for each input: the Markov parameters, read as a signal.
 
     The pulse has height 1 whatever dt is; that of ``control.impulse_response`` has area 1 and height 1/dt.
 
@@ -49,7 +49,7 @@ def impulse_response(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
 
 
 def step_response(sys: LTI, length: int) -> Inexact[Array, "*batch l p m"]:
-    """y for u = (1, 1, 1, ...), one column for each input: the running sum of the impulse response.
+    """Return y for u = (1, 1, 1, ...), one column for each input: the running sum of the impulse response.
 
     Same as ``control.step_response``, for a batch.
 

@@ -50,7 +50,7 @@ class Damping:
 
 
 def damp(sys: LTI) -> Damping:
-    """Natural frequency and damping of s = log(lambda) / dt for each pole.
+    """Return natural frequency and damping of s = log(lambda) / dt for each pole.
 
     Same as ``control.damp``, for a batch, with the magnitudes and time constants that MATLAB's ``damp`` adds. A
     `RealDiagonalSSM` lists one of each conjugate pair. A pole at 0 decays at once: damping 1, infinite natural frequency,

@@ -33,7 +33,7 @@ class Diagonalization:
 
 
 def diagonalized(sys: StateSpace) -> Diagonalization:
-    r"""Lambda = V^{-1} A V, V^{-1} B, C V: the same transfer function with a diagonal state matrix.
+    r"""Return lambda = V^{-1} A V, V^{-1} B, C V: the same transfer function with a diagonal state matrix.
 
     Same as ``control.canonical_form(sys, "modal")``, but with complex modes instead of 2 x 2 blocks, for a batch. A real system becomes a
     `RealDiagonalSSM`, a complex one a `DiagonalSSM`.
@@ -87,7 +87,7 @@ def _check_modes(poles: Inexact[Array, "*batch n"], singular: Float[Array, "*bat
 
 
 def _one_of_each_pair(poles: Inexact[Array, "*batch n"]) -> tuple[Array, Array]:
-    """Indices of the poles with Im >= 0, pairs first, and 2 for a pair, 1 for a real pole (LAPACK's conjugates are exact)."""
+    """Return indices of the poles with Im >= 0, pairs first, and 2 for a pair, 1 for a real pole (LAPACK's conjugates are exact)."""
     xp = array_namespace(poles)
     angle = to_numpy(imag(poles))
     count = np.unique(np.sum(angle == 0, axis=-1))

@@ -36,7 +36,7 @@ class Spectrum:
 
 
 def diagonal_spectrum(sys: DiagonalSSM | RealDiagonalSSM, *, one_of_each_pair: bool) -> Spectrum:
-    """Of a diagonal system: its log-poles, which are exact functions of the parameters."""
+    """Return the spectrum of a diagonal system: its log-poles, which are exact functions of the parameters."""
     condition = sys.nstates + 0 * real(sys.log_poles)[..., 0]
     matrix = "diagonal, exact from the parameters"
     return Spectrum(log_poles=sys.log_poles, condition=condition, error=0.0, matrix=matrix, one_of_each_pair=one_of_each_pair)

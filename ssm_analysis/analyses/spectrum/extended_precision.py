@@ -69,7 +69,7 @@ class EnclosedEigenvalues:
 
 
 def eigenvalues(A: Inexact[np.ndarray, "n n"]) -> EnclosedEigenvalues:
-    """Eigenvalues of a matrix whose floating-point entries are taken as exact numbers.
+    """Return eigenvalues of a matrix whose floating-point entries are taken as exact numbers.
 
     ``numpy.linalg.eigvals`` with error bounds, for matrices on which it returns noise. See `enclose_eigenvalues`.
 
@@ -93,7 +93,7 @@ def eigenvalues(A: Inexact[np.ndarray, "n n"]) -> EnclosedEigenvalues:
 
 
 def exact_matrix(A: Inexact[np.ndarray, "n n"]) -> "flint.arb_mat | flint.acb_mat":
-    """The same numbers as a matrix of balls with radius 0."""
+    """Return the same numbers as a matrix of balls with radius 0."""
     import flint
 
     if np.iscomplexobj(A):
@@ -102,7 +102,7 @@ def exact_matrix(A: Inexact[np.ndarray, "n n"]) -> "flint.arb_mat | flint.acb_ma
 
 
 def enclose_eigenvalues(matrix: "Callable[[], flint.arb_mat | flint.acb_mat]", *, ladder: Sequence[int] = LADDER) -> EnclosedEigenvalues:
-    """Eigenvalues of a matrix that can be computed in any precision.
+    """Return eigenvalues of a matrix that can be computed in any precision.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def enclose_eigenvalues(matrix: "Callable[[], flint.arb_mat | flint.acb_mat]", *
 
 
 def bilinear_log_pole(a: Ball, delta: "flint.arb") -> Ball | None:
-    """log((1 + delta a/2) / (1 - delta a/2)), the log-pole of S4's discretization; None where the pole is 0.
+    """Return log((1 + delta a/2) / (1 - delta a/2)), the log-pole of S4's discretization; None where the pole is 0.
 
     Raises
     ------
@@ -151,12 +151,12 @@ def bilinear_log_pole(a: Ball, delta: "flint.arb") -> Ball | None:
 
 
 def nearest(ball: Ball) -> complex:
-    """A number in the ball in double precision; a part that may be 0 is 0."""
+    """Return a number in the ball in double precision; a part that may be 0 is 0."""
     return complex(*(0.0 if part.contains(0) else float(part) for part in (ball.real, ball.imag)))
 
 
 def _isolated(A: "flint.arb_mat | flint.acb_mat", bits: int) -> EnclosedEigenvalues | None:
-    """All eigenvalues in disjoint, small balls, or None."""
+    """Return all eigenvalues in disjoint, small balls, or None."""
     import flint
 
     try:
@@ -174,7 +174,7 @@ def _isolated(A: "flint.arb_mat | flint.acb_mat", bits: int) -> EnclosedEigenval
 
 
 def _clustered(A: "flint.arb_mat | flint.acb_mat", bits: int) -> EnclosedEigenvalues | None:
-    """Small balls that may overlap: multiple eigenvalues with as many eigenvectors."""
+    """Return small balls that may overlap: multiple eigenvalues with as many eigenvectors."""
     import flint
 
     try:

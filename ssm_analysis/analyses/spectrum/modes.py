@@ -12,7 +12,7 @@ KINDS = (DiagonalSSM, RealDiagonalSSM, StateSpace, DiagonalLTV, DiagonalRecurren
 
 
 def poles(sys: System) -> Inexact[Array, "*batch n"]:
-    """Eigenvalues of A; of each moment, time first, where the system varies with time.
+    """Return eigenvalues of A; of each moment, time first, where the system varies with time.
 
     Same as ``control.poles``, for a batch. A `RealDiagonalSSM` has one of each conjugate pair; ``expand()`` has both.
     """
@@ -21,25 +21,25 @@ def poles(sys: System) -> Inexact[Array, "*batch n"]:
 
 
 def decay_rates(sys: System) -> Float[Array, "*batch n"]:
-    """-log|lambda|, per token: without cancellation near the circle where the system is diagonal."""
+    """Return -log|lambda|, per token: without cancellation near the circle where the system is diagonal."""
     check_system(sys, KINDS, "decay_rates")
     return rates(in_double(sys))
 
 
 def margins(sys: System) -> Float[Array, "*batch n"]:
-    """1 - |lambda|, the distance to the unit circle, negative outside; without cancellation where the system is diagonal."""
+    """Return 1 - |lambda|, the distance to the unit circle, negative outside; without cancellation where the system is diagonal."""
     check_system(sys, KINDS, "margins")
     return -sys.xp.expm1(-rates(in_double(sys)))
 
 
 def spectral_radius(sys: System) -> Float[Array, "*batch"]:
-    """max |lambda|."""
+    """Return max |lambda|."""
     check_system(sys, KINDS, "spectral_radius")
     return sys.xp.exp(-sys.xp.min(rates(in_double(sys)), axis=-1))
 
 
 def time_constants(sys: System) -> Float[Array, "*batch n"]:
-    """-1 / log|lambda|, tokens (units of dt): after so long a mode has decayed to 1/e. Infinite on and outside the circle.
+    """Return -1 / log|lambda|, tokens (units of dt): after so long a mode has decayed to 1/e. Infinite on and outside the circle.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def time_constants(sys: System) -> Float[Array, "*batch n"]:
 
 
 def rates(sys: System) -> Float[Array, "*batch n"]:
-    """-log|lambda| of a system in 64 bits; infinite at a pole 0."""
+    """Return -log|lambda| of a system in 64 bits; infinite at a pole 0."""
     if not isinstance(sys, StateSpace):
         return -real(sys.log_poles)  # type: ignore[attr-defined]
     xp = sys.xp
@@ -62,7 +62,7 @@ def rates(sys: System) -> Float[Array, "*batch n"]:
 
 
 def times(rate: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    """1 / rate, infinite where nothing decays."""
+    """Return 1 / rate, infinite where nothing decays."""
     xp = array_namespace(rate)
     decays = rate > 0
     infinite = xp.asarray(math.inf, dtype=rate.dtype, device=device(rate))

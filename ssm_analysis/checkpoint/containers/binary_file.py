@@ -30,7 +30,7 @@ class BinaryFile:
         self._lock = threading.Lock()
 
     def read(self, offset: int, size: int) -> bytes:
-        """Exactly ``size`` bytes from ``offset``; a CheckpointError where the file ends before."""
+        """Return exactly ``size`` bytes from ``offset``; a CheckpointError where the file ends before."""
         if min(offset, size) < 0 or offset + size > self.size:
             raise CheckpointError(
                 f"is cut off or damaged: it has {self.size} bytes, {offset} to {offset + size} are wanted", path=self.path
@@ -53,7 +53,7 @@ class BinaryFile:
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a regular file that is not empty; a CheckpointError for everything else, a pipe or a device for instance."""
+    """Return bytes of a regular file that is not empty; a CheckpointError for everything else, a pipe or a device for instance."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:

@@ -33,13 +33,13 @@ class Located:
     pieces: tuple[Bytes, ...]
 
     def read(self) -> np.ndarray:
-        """The numbers."""
+        """Return the numbers."""
         data = b"".join(self.file.read(piece.offset, piece.size) for piece in self.pieces)
         return np.frombuffer(data, dtype=self.dtype).reshape(self.shape)
 
 
 def open_flax(path: Path) -> TensorStore:
-    """The tensors of one flax msgpack file."""
+    """Return the tensors of one flax msgpack file."""
     with ExitStack() as stack:
         file = stack.enter_context(BinaryFile(path))
         tree, end = scan(file)
@@ -58,12 +58,12 @@ def open_flax(path: Path) -> TensorStore:
 
 
 def is_packed(node: Any) -> bool:
-    """Whether a node of the scanned tree is what flax packs an array or a number into."""
+    """Return whether a node of the scanned tree is what flax packs an array or a number into."""
     return CHUNKED in node if isinstance(node, Mapping) else isinstance(node, Bytes) and node.code in (ARRAY, COMPLEX, SCALAR)
 
 
 def locate(file: BinaryFile, leaves: Mapping[str, Any]) -> tuple[dict[str, Located], tuple[str, ...]]:
-    """Shape, dtype and place of each array, and what is wrong with the others."""
+    """Return shape, dtype and place of each array, and what is wrong with the others."""
     arrays: dict[str, Located] = {}
     problems: list[str] = []
     for name, leaf in leaves.items():

@@ -43,7 +43,7 @@ UNFINISHED = "orbax-checkpoint-tmp"
 
 
 def open_folder(folder: Path) -> TensorStore:
-    """The checkpoint in a folder, or in the one folder below it that has one."""
+    """Return the checkpoint in a folder, or in the one folder below it that has one."""
     found = _opener(folder)
     if found is not None:
         open_it, others = found
@@ -65,7 +65,7 @@ def open_folder(folder: Path) -> TensorStore:
 
 
 def _opener(folder: Path) -> tuple[Callable[[], TensorStore], list[str]] | None:
-    """What opens the checkpoint that comes first by the order above, and the names of the others."""
+    """Return what opens the checkpoint that comes first by the order above, and the names of the others."""
     if is_orbax(folder):
         return partial(open_orbax, folder), []
     order = _ordered(folder)
@@ -82,7 +82,7 @@ def _opener(folder: Path) -> tuple[Callable[[], TensorStore], list[str]] | None:
 
 
 def _ordered(folder: Path) -> list[str]:
-    """Names of what may be checkpoints, the one to be read first."""
+    """Return names of what may be checkpoints, the one to be read first."""
     ranked = []
     for path in _listed(folder):
         rank = next((rank for rank, pattern in enumerate(ORDER) if re.fullmatch(pattern, path.name)), None)
@@ -93,7 +93,7 @@ def _ordered(folder: Path) -> list[str]:
 
 
 def _series(name: str) -> tuple[str, ...]:
-    """What the files of one numbered series have in common."""
+    """Return what the files of one numbered series have in common."""
     match = NUMBERED.fullmatch(name)
     return match.group("stem", "total", "suffix") if match else ()
 
@@ -111,7 +111,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _with_checkpoint(folder: Path, depth: int) -> Iterator[Path]:
-    """Folders below that hold a checkpoint; what lies in these belongs to it."""
+    """Yield folders below that hold a checkpoint; what lies in these belongs to it."""
     with suppress(OSError, CheckpointError):
         for path in sorted(_listed(folder)):
             if not path.is_dir() or path.name.startswith(".") or UNFINISHED in path.name:

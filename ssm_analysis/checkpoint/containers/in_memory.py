@@ -14,13 +14,14 @@ from ssm_analysis.checkpoint.store import TensorStore
 
 
 def is_module(x: object) -> bool:
-    """Whether it is a torch.nn.Module; torch is not imported for the question."""
+    """Return whether it is a torch.nn.Module; torch is not imported for the question."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.nn.Module)
 
 
 def open_module(module: Any) -> TensorStore:
-    """The state dict of a live torch.nn.Module, with Lightning's ``hparams`` and the ``config`` of a transformers or mamba_ssm model."""
+    """Return the state dict of a live torch.nn.Module, with Lightning's ``hparams`` and the ``config`` of a transformers or mamba_ssm
+    model."""
     store = open_mapping(module.state_dict())
     return replace(
         store,
@@ -31,7 +32,7 @@ def open_module(module: Any) -> TensorStore:
 
 
 def open_mapping(tree: Mapping[Any, Any]) -> TensorStore:
-    """The arrays of a mapping: of torch tensors the state dict in it, of others the tree with its levels joined by "/"."""
+    """Return the arrays of a mapping: of torch tensors the state dict in it, of others the tree with its levels joined by "/"."""
     arrays, problems = flatten(tree, is_leaf=_is_array)
     if any(_is_torch(x) for x in arrays.values()):
         weights, left = select_weights(tree, _is_array)
@@ -52,7 +53,7 @@ def open_mapping(tree: Mapping[Any, Any]) -> TensorStore:
 
 
 def settings_of(x: Any) -> Mapping[str, Any]:
-    """A configuration by name: a mapping, an object of transformers (``to_dict``), a dataclass or a namespace."""
+    """Return a configuration by name: a mapping, an object of transformers (``to_dict``), a dataclass or a namespace."""
     if hasattr(x, "to_dict"):
         x = x.to_dict()
     return x if isinstance(x, Mapping) else getattr(x, "__dict__", {})
@@ -79,7 +80,7 @@ def _dtype_name(x: Any) -> str:
 
 
 def _to_numpy(x: Any) -> np.ndarray:
-    """A copy: what the caller does to his arrays afterwards does not reach ours."""
+    """Return a copy: what the caller does to his arrays afterwards does not reach ours."""
     if not _is_torch(x):
         return np.array(x)
     from ssm_analysis.checkpoint.containers.torch_files import to_numpy

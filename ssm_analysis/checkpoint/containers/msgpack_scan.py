@@ -37,7 +37,7 @@ _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
 def scan(file: BinaryFile, start: int = 0, end: int | None = None) -> tuple[Any, int]:
-    """The value that begins at ``start`` with ``Bytes`` in place of its long values, and where it ends."""
+    """Return the value that begins at ``start`` with ``Bytes`` in place of its long values, and where it ends."""
     scanner = _Scanner(file, start, file.size if end is None else end)
     return scanner.value(0), scanner.position
 

@@ -20,7 +20,7 @@ READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def open_npz(path: Path) -> TensorStore:
-    """The arrays of one npz file; keys as they are, also flat ones with "/"."""
+    """Return the arrays of one npz file; keys as they are, also flat ones with "/"."""
     with ExitStack() as stack:
         archive = open_archive(path, stack)
         headers: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
@@ -51,7 +51,7 @@ def open_npz(path: Path) -> TensorStore:
 
 
 def open_archive(path: Path, stack: ExitStack) -> zipfile.ZipFile:
-    """The directory of a zip archive."""
+    """Return the directory of a zip archive."""
     file_size(path)
     try:
         return stack.enter_context(zipfile.ZipFile(path))
@@ -60,7 +60,7 @@ def open_archive(path: Path, stack: ExitStack) -> zipfile.ZipFile:
 
 
 def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
-    """dtype and shape of one array, after checking that as many bytes are there."""
+    """Return dtype and shape of one array, after checking that as many bytes are there."""
     name = entry.filename.removesuffix(".npy")
     if not entry.filename.endswith(".npy"):
         raise CheckpointError("is not an .npy file; left out", path=path, tensor=name)

@@ -36,12 +36,12 @@ class _Place:
 
 
 def is_orbax(folder: Path) -> bool:
-    """Whether the folder itself is an orbax checkpoint; not one that has such folders."""
+    """Return whether the folder itself is an orbax checkpoint; not one that has such folders."""
     return any((folder / name).is_file() for name in (METADATA, OCDBT))
 
 
 def open_orbax(folder: Path) -> TensorStore:
-    """The arrays of one orbax checkpoint; the tree of keys joined by "/", keys with dots as they are."""
+    """Return the arrays of one orbax checkpoint; the tree of keys joined by "/", keys with dots as they are."""
     with ExitStack() as stack:
         packed: dict[str, Located] = {}
         named: dict[str, _Place] = {}
@@ -71,7 +71,7 @@ def open_orbax(folder: Path) -> TensorStore:
 
 
 def _aggregated(file: BinaryFile) -> tuple[dict[str, Located], dict[str, _Place], tuple[str, ...]]:
-    """Arrays in the file ``checkpoint``, and places that it names."""
+    """Return arrays in the file ``checkpoint``, and places that it names."""
     leaves, problems = flatten(scan(file)[0], is_leaf=lambda node: is_packed(node) or _is_placeholder(node), path=file.path)
     strings = {name: leaf.removeprefix(PLACEHOLDER) for name, leaf in leaves.items() if isinstance(leaf, str)}
     for place in strings.values():
@@ -93,7 +93,7 @@ def _tensorstore(folder: Path) -> Any:
 
 
 def _opened(places: Mapping[str, _Place], folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The arrays of tensorstore by name, and which could not be opened."""
+    """Return the arrays of tensorstore by name, and which could not be opened."""
     if not places:
         return {}, ()
     tensorstore, kvstore = _tensorstore(folder), _kvstore(folder)
@@ -131,7 +131,7 @@ def _spec(kvstore: Mapping[str, Any], place: _Place) -> dict[str, Any]:
 
 
 def _listed_tree(folder: Path) -> dict[str, Any]:
-    """The tree of ``_METADATA`` with the place of each array as a leaf."""
+    """Return the tree of ``_METADATA`` with the place of each array as a leaf."""
     path = folder / METADATA
     metadata = read_json(path)
     entries = metadata.get("tree_metadata") if isinstance(metadata, dict) else None
@@ -166,7 +166,7 @@ def _keys_and_kind(entry: Any, path: Path) -> tuple[tuple[str, ...], str]:
 
 
 def _found(tensorstore: Any, folder: Path) -> dict[str, _Place]:
-    """Without a list of the tree: the arrays in the key-value store, whose dots cannot be told from levels of the tree and stay."""
+    """Return without a list of the tree: the arrays in the key-value store, whose dots cannot be told from levels of the tree and stay."""
     try:
         keys = tensorstore.KvStore.open(_kvstore(folder)).result().list().result()
     except Exception as error:  # as above

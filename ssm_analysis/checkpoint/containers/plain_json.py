@@ -13,7 +13,7 @@ LARGEST = 32 * 2**20
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; ``{"__float__": "Infinity"}``, which transformers writes for an infinite number, is that number."""
+    """Return the value in a JSON file; ``{"__float__": "Infinity"}``, which transformers writes for an infinite number, is that number."""
     with BinaryFile(path) as file:
         if file.size > LARGEST:
             raise CheckpointError(f"has {file.size} bytes; no configuration or index is as large", path=path)
@@ -25,7 +25,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_config(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The configuration that lies in a folder, empty if there is none, and what is wrong with it."""
+    """Return the configuration that lies in a folder, empty if there is none, and what is wrong with it."""
     path = folder / "config.json"
     if not path.exists():
         return {}, ()

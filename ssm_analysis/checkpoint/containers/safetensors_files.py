@@ -40,7 +40,7 @@ class _Stored:
 
 
 def open_safetensors(path: Path) -> TensorStore:
-    """The tensors of one safetensors file."""
+    """Return the tensors of one safetensors file."""
     _validate(path)
     with ExitStack() as stack:
         file = stack.enter_context(BinaryFile(path))
@@ -73,7 +73,7 @@ def _validate(path: Path) -> None:
 
 
 def _tensors(file: BinaryFile) -> tuple[dict[str, _Stored], list[str]]:
-    """What the header says of each tensor, and the names of those in packed formats."""
+    """Return what the header says of each tensor, and the names of those in packed formats."""
     (length,) = struct.unpack("<Q", file.read(0, 8))
     if length > LARGEST:
         raise CheckpointError(f"has a header of {length} bytes; no model needs as many names", path=file.path)

@@ -22,7 +22,7 @@ MOST_FILES = 10_000
 
 
 def open_index(path: Path) -> TensorStore:
-    """The tensors of all files that an ``*.index.json`` names; what is missing is told, the rest is read."""
+    """Return the tensors of all files that an ``*.index.json`` names; what is missing is told, the rest is read."""
     index = read_json(path)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
@@ -33,7 +33,7 @@ def open_index(path: Path) -> TensorStore:
 
 
 def open_numbered(first: Path) -> TensorStore:
-    """The tensors of all files numbered like this one, for folders whose index is lost."""
+    """Return the tensors of all files numbered like this one, for folders whose index is lost."""
     match = NUMBERED.fullmatch(first.name)
     assert match is not None
     total = min(int(match["total"]), MOST_FILES)
@@ -87,12 +87,12 @@ def _merge(source: Path, names: Sequence[str], weight_map: Mapping[str, str]) ->
 
 
 def _kind(shards: Mapping[str, TensorStore]) -> str:
-    """Which container, as the first of the files says."""
+    """Return which container, as the first of the files says."""
     return next((shard.description.partition(" file")[0] for shard in shards.values()), "nothing")
 
 
 def _disagreements(shards: Mapping[str, TensorStore], weight_map: Mapping[str, str]) -> list[str]:
-    """What the files hold against what the index says, and against each other."""
+    """Return what the files hold against what the index says, and against each other."""
     found: dict[str, list[str]] = {}
     for name, shard in shards.items():
         for tensor in shard.shapes:

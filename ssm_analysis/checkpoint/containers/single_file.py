@@ -34,7 +34,7 @@ MSGPACK_MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 
 
 def open_file(path: Path) -> TensorStore:
-    """The tensors of one file, whatever its name."""
+    """Return the tensors of one file, whatever its name."""
     with BinaryFile(path) as file:
         head = file.read(0, min(64, file.size))
         size = file.size

@@ -18,7 +18,7 @@ MOST_MODULES = 100_000
 
 
 def select_weights(tree: Any, is_tensor: Callable[[Any], bool], *, path: str | Path = "") -> tuple[Any, tuple[str, ...]]:
-    """The state dict inside what was saved, and in words what else held tensors; module objects become their state dicts."""
+    """Return the state dict inside what was saved, and in words what else held tensors; module objects become their state dicts."""
     problems: tuple[str, ...] = ()
     for _ in range(MOST_LEVELS):
         tree = _module_state(tree, path)
@@ -38,7 +38,7 @@ def select_weights(tree: Any, is_tensor: Callable[[Any], bool], *, path: str | P
 
 
 def _wrapper(holders: Mapping[Any, Any], is_tensor: Callable[[Any], bool], *, alone: bool) -> Any:
-    """The key of the weights; None where every key is a part of one tree."""
+    """Return the key of the weights; None where every key is a part of one tree."""
     for key in WRAPPERS:
         value = holders.get(key)
         if _is_module(value):
@@ -49,7 +49,7 @@ def _wrapper(holders: Mapping[Any, Any], is_tensor: Callable[[Any], bool], *, al
 
 
 def _holds(value: Any, is_tensor: Callable[[Any], bool]) -> bool:
-    """Whether there is a tensor somewhere near the top of it."""
+    """Return whether there is a tensor somewhere near the top of it."""
     waiting, looked_at = [value], 0
     while waiting and looked_at < MOST_LOOKED_AT:
         node = waiting.pop()
@@ -65,7 +65,7 @@ def _holds(value: Any, is_tensor: Callable[[Any], bool]) -> bool:
 
 
 def _module_state(tree: Any, path: str | Path) -> Any:
-    """The state dict of a pickled torch.nn.Module, whose stand-in has its attributes; anything else as it is."""
+    """Return the state dict of a pickled torch.nn.Module, whose stand-in has its attributes; anything else as it is."""
     if not _is_module(tree):
         return tree
     result: dict[str, Any] = {}

@@ -38,7 +38,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def open_torch(path: Path) -> TensorStore:
-    """The tensors of one file that torch.save wrote; a Lightning checkpoint gives its ``hyper_parameters`` too."""
+    """Return the tensors of one file that torch.save wrote; a Lightning checkpoint gives its ``hyper_parameters`` too."""
     _torch(path)
     size = file_size(path)
     with BinaryFile(path) as file:
@@ -65,19 +65,19 @@ def open_torch(path: Path) -> TensorStore:
 
 
 def _kept_as_data(names: set[str]) -> tuple[str, ...]:
-    """One problem for the classes that stand-ins took the place of, but for those that are fully understood."""
+    """Return one problem for the classes that stand-ins took the place of, but for those that are fully understood."""
     strange = [name for name in sorted(names) if not name.startswith(UNDERSTOOD)]
     return (f"objects of {few(strange)} were kept as data: no code of a file is run",) if strange else ()
 
 
 def is_tensor(x: object) -> bool:
-    """Whether it is a torch tensor; imports torch only if somebody else has."""
+    """Return whether it is a torch tensor; imports torch only if somebody else has."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
 
 
 def dense_tensors(leaves: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Those tensors that hold plain numbers, and what was left out."""
+    """Return those tensors that hold plain numbers, and what was left out."""
     import torch
 
     def is_plain(x: Any) -> bool:
@@ -91,12 +91,12 @@ def dense_tensors(leaves: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
 
 
 def dtype_name(x: Any) -> str:
-    """The precision under numpy's name."""
+    """Return the precision under numpy's name."""
     return str(x.dtype).removeprefix("torch.")
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """The numbers of a torch tensor in 64 bits, integers as they are; a copy, on the CPU."""
+    """Return the numbers of a torch tensor in 64 bits, integers as they are; a copy, on the CPU."""
     import torch
 
     x = x.detach()
@@ -126,7 +126,8 @@ def _torch(path: Path) -> None:
 
 
 def _check_archive(path: Path) -> set[str]:
-    """Names in the pickle of a zip archive, after checking that it is what torch.save writes: not compressed, not more than the file."""
+    """Return names in the pickle of a zip archive, after checking that it is what torch.save writes: not compressed, not more than the
+    file."""
     with ExitStack() as stack:
         archive = open_archive(path, stack)
         entries = archive.infolist()
@@ -155,7 +156,7 @@ def _legacy_globals(path: Path) -> set[str]:
 
 
 def _load(path: Path, names: set[str], *, mmap: bool) -> tuple[Any, set[str]]:
-    """The tree in the file, and the names of classes that stand-ins took the place of."""
+    """Return the tree in the file, and the names of classes that stand-ins took the place of."""
     bad = attacks(names)
     if bad:
         raise CheckpointError(
@@ -176,14 +177,15 @@ def _load(path: Path, names: set[str], *, mmap: bool) -> tuple[Any, set[str]]:
 
 
 def _cause(failure: Exception) -> str:
-    """torch's reason without its advice, which is ``weights_only=False`` and runs whatever the file says."""
+    """Return torch's reason without its advice, which is ``weights_only=False`` and runs whatever the file says."""
     text = str(failure)
     line = (text.partition("WeightsUnpickler error:")[2] or text).strip().partition("\n")[0]
     return "" if re.search("eights.only|safe_globals", line) else f" ({type(failure).__name__}: {line:.200})"
 
 
 def _closed_load(path: Path, names: set[str], lists: Set[str], *, mmap: bool) -> tuple[Any, set[str]]:
-    """torch.load without code; what torch and the user allow stays allowed, the rest are stand-ins, of which the second value tells."""
+    """Return torch.load without code; what torch and the user allow stays allowed, the rest are stand-ins, of which the second value
+    tells."""
     import torch
 
     met: set[str] = set()

@@ -34,7 +34,8 @@ OURS = frozenset((NAME, ARGUMENTS, SET_STATE))
 
 
 def named_globals(pickle: Any) -> set[str]:
-    """Classes and functions that one pickle in a binary file names, as torch's own unpickler reads them; the file then stands after it."""
+    """Return classes and functions that one pickle in a binary file names, as torch's own unpickler reads them; the file then stands
+    after it."""
     names = set()
     for opcode, argument, _ in pickletools.genops(pickle):
         if opcode.proto > PROTOCOL:
@@ -47,12 +48,12 @@ def named_globals(pickle: Any) -> set[str]:
 
 
 def attacks(names: set[str]) -> list[str]:
-    """Those of the names that serve to take over a computer."""
+    """Return those of the names that serve to take over a computer."""
     return sorted(name for name in names if name in ATTACKS or name.partition(".")[0] in ATTACKS)
 
 
 def stand_in(name: str, met: set[str]) -> type:
-    """Stands for a class or function: calls give what keeps arguments, items and state, and add the name to ``met``.
+    """Return stands for a class or function: calls give what keeps arguments, items and state, and add the name to ``met``.
 
     torch's unpickler sets items of dictionaries and ``Counter`` only, and gives a state to what has ``__setstate__``; of these a Counter
     alone can have such an attribute.
@@ -68,7 +69,7 @@ def stand_in(name: str, met: set[str]) -> type:
 
 
 def list_stand_in(name: str, met: set[str]) -> type:
-    """Stands for a class whose instances are appended to, which torch's unpickler does to lists only: calls give an empty one."""
+    """Return stands for a class whose instances are appended to, which torch's unpickler does to lists only: calls give an empty one."""
 
     def new(cls: type, *_: Any) -> list[Any]:
         met.add(name)
@@ -78,13 +79,13 @@ def list_stand_in(name: str, met: set[str]) -> type:
 
 
 def _keep(attributes: dict[str, Any], state: Any) -> None:
-    """The state of an object, (attributes, slots) if it has both, becomes its attributes."""
+    """Keep the state of an object, (attributes, slots) if it has both, becomes its attributes."""
     for part in state if isinstance(state, tuple) else (state,):
         attributes.update({k: v for k, v in part.items() if k not in OURS} if isinstance(part, dict) else {})
 
 
 def plain(value: Any) -> Any:
-    """Dictionaries, lists, numbers and strings only; what is none of these becomes its text."""
+    """Return dictionaries, lists, numbers and strings only; what is none of these becomes its text."""
     return _plain(value, iter(range(MOST_VALUES)), 0)
 
 
@@ -116,7 +117,7 @@ def _plain(value: Any, budget: Iterator[int], depth: int) -> Any:
 
 
 def _numpy_scalar(arguments: Any) -> Any:
-    """The number in numpy.core.multiarray.scalar(dtype(code), bytes)."""
+    """Return the number in numpy.core.multiarray.scalar(dtype(code), bytes)."""
     match arguments:
         case (dtype, bytes(data)):
             code = str(next(iter(getattr(dtype, ARGUMENTS, ())), ""))

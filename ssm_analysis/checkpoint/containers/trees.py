@@ -21,7 +21,7 @@ OPTIMIZER = frozenset({
 
 
 def flatten(tree: Any, *, is_leaf: Callable[[Any], bool], path: str | Path = "") -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Leaves by name, levels joined by "/"; and in words what of the tree was left out.
+    """Return leaves by name, levels joined by "/"; and in words what of the tree was left out.
 
     States of optimizers are left out where they lie beside "params".
 
@@ -54,7 +54,7 @@ def flatten(tree: Any, *, is_leaf: Callable[[Any], bool], path: str | Path = "")
 
 
 def left_out(why: str, names: Iterable[str]) -> tuple[str, ...]:
-    """One problem that names the first few; none for none."""
+    """Return one problem that names the first few; none for none."""
     names = list(names)
     return (f"left out, {why}: {few(names)}",) if names else ()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def initial_data(found: Sequence[InitialEigenvalues]) -> list[dict[str, Any]]:
-    """The numbers of the unit-disk figure, exactly those drawn; None where a number is not defined or not finite."""
+    """Return the numbers of the unit-disk figure, exactly those drawn; None where a number is not defined or not finite."""
     return [
         {
             "family": panel.family,
@@ -35,13 +35,13 @@ def initial_data(found: Sequence[InitialEigenvalues]) -> list[dict[str, Any]]:
 
 
 def eigenvalue_data(log_poles: np.ndarray) -> dict[str, list[float]]:
-    """Real and imaginary parts, and the distance to the circle without cancellation."""
+    """Return real and imaginary parts, and the distance to the circle without cancellation."""
     poles = np.exp(log_poles)
     return {"real": np.real(poles).tolist(), "imag": np.imag(poles).tolist(), "one_minus_abs": (-np.expm1(np.real(log_poles))).tolist()}
 
 
 def memory_table(found: Sequence[InitialEigenvalues]) -> "Table":
-    """Lemma 2.2: one row for each family and input."""
+    """Return lemma 2.2: one row for each family and input."""
     from rich.table import Table
 
     lags = found[0].series[0].memory.lags
@@ -74,12 +74,12 @@ def memory_table(found: Sequence[InitialEigenvalues]) -> "Table":
 
 
 def families_data(families: Mapping[str, Family]) -> list[dict[str, str]]:
-    """Table 1 of arXiv 2403.16899 as plain rows."""
+    """Return Table 1 of arXiv 2403.16899 as plain rows."""
     return [{"family": f.name, "model": f.title, **asdict(f.features), "paper": f.paper} for f in families.values()]
 
 
 def families_table(families: Mapping[str, Family]) -> "Table":
-    """Table 1 of arXiv 2403.16899, one column for each model."""
+    """Return Table 1 of arXiv 2403.16899, one column for each model."""
     from rich.table import Table
 
     rows = families_data(families)

@@ -15,7 +15,7 @@ MOST_LINES = 30
 
 
 def inspection_table(rows: Sequence[Row]) -> "Table":
-    """One row for each layer, and the totals."""
+    """Return one row for each layer, and the totals."""
     table = _table(
         "Recurrent layers",
         "Eigenvalues of the discrete A, of selective layers (*) with the step of the bias alone. Time constants -1/log|λ|, tokens; memory "
@@ -56,7 +56,7 @@ def inspection_table(rows: Sequence[Row]) -> "Table":
 
 
 def finding_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Every finding once, with the layers that share it."""
+    """Yield every finding once, with the layers that share it."""
     layers: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if "error" in row:
@@ -72,7 +72,7 @@ def finding_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def assumption_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """What was assumed and by whom, once for all layers that share it."""
+    """Yield what was assumed and by whom, once for all layers that share it."""
     layers: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         said: dict[str, list[str]] = {}
@@ -86,7 +86,7 @@ def assumption_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def comparison_table(rows: Sequence[Row]) -> "Table":
-    """One row for each layer of two checkpoints."""
+    """Return one row for each layer of two checkpoints."""
     table = _table(
         "Two checkpoints of one model",
         "Change: ||new - old|| / ||old|| of each tensor. Slowest: time constant in tokens. Largest move of an eigenvalue's logarithm, "
@@ -102,7 +102,7 @@ def comparison_table(rows: Sequence[Row]) -> "Table":
 
 
 def detail_tables(found: dict[str, Any]) -> Iterator["Table"]:
-    """Slowest modes, memory, response peaks and precision of one layer."""
+    """Yield slowest modes, memory, response peaks and precision of one layer."""
     channel = "" if found["channel"] is None else f", channel {found['channel']} of {found['channels']}"
     modes = _table(
         f"{printable(found['name']) or found['family']}{channel}: slowest modes", found["poles_of"], (),
@@ -136,7 +136,7 @@ def detail_tables(found: dict[str, Any]) -> Iterator["Table"]:
 
 
 def printable(text: str) -> str:
-    """Names come from files: what would steer the terminal is written out."""
+    """Return names come from files: what would steer the terminal is written out."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 

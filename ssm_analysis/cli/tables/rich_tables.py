@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def unwrapped(table: "Table") -> "Table":
-    """The same table with every entry on one line: in less space rich would cut it off."""
+    """Return the same table with every entry on one line: in less space rich would cut it off."""
     for column in table.columns:
         column.min_width = max(len(str(entry)) for entry in (column.header, *column.cells))
     return table

@@ -31,7 +31,7 @@ def steps(params: Params, options: Options) -> np.ndarray:
 
 
 def fresh(params: Params, options: Options) -> Iterator[FreshTensor]:
-    """Yield A if it is that of a HiPPO measure."""
+    """Yield a if it is that of a HiPPO measure."""
     if "Q" in params or not options.conj_sym:
         return
     try:
