@@ -221,7 +221,7 @@ def test_length_must_be_an_integer(f):
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_time_varying_systems_have_no_kernel(f):
     with pytest.raises(
-        TypeError, match=rf"{f.__name__} takes one of DiagonalSSM, RealDiagonalSSM, StateSpace, got DiagonalLTV.*frozen\(t\)"
+        TypeError, match=rf"{f.__name__} takes one of DiagonalSSM, RealDiagonalSSM, StateSpace, got DiagonalLTV.*frozen\(at\)"
     ):
         f(TIME_VARYING["ltv_complex"], 4)
 
