@@ -237,5 +237,5 @@ def test_python_control(name, dt):
 
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_time_varying_systems_are_refused():
-    with pytest.raises(TypeError, match=r"damp takes one of DiagonalSSM, RealDiagonalSSM, StateSpace, got DiagonalRecurrence.*frozen\(at\)"):
+    with pytest.raises(TypeError, match=r"damp takes one of DiagonalSSM, RealDiagonalSSM, StateSpace, got DiagonalRec.*frozen\(at\)"):
         damp(TIME_VARYING["recurrence_complex"])
