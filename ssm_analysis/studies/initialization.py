@@ -1,7 +1,7 @@
-"""Where each family's initialization puts the eigenvalues of the discrete A, and what that lets it remember.
+"""The eigenvalues of the discrete A at the initialization of each family, and the memory that they allow.
 
-The numbers behind the unit-disk figure (Figure 2 of arXiv 2403.16899). The paper publishes neither its number of states
-nor step range, seed and sample inputs, so each panel states its own.
+The numbers behind the unit-disk figure (Figure 2 of arXiv 2403.16899). The paper does not publish its
+number of states, step range, seed or sample inputs, so each panel states its own.
 """
 
 import inspect
@@ -26,23 +26,29 @@ SAMPLE_LENGTH = 32
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MemorySummary:
-    """Memory of all modes of a layer, averaged over its channels. Times in tokens, shares between 0 and 1."""
+    """The memory of all modes of a layer: extremes over the modes, shares averaged over the channels. Times are in tokens."""
 
     largest: float
-    """Largest |lambda|."""
+    """Largest |lambda| of all modes."""
     margin: float
-    """Smallest 1 - |lambda|."""
+    """Smallest 1 - |lambda| of all modes."""
     time_constant: float
+    """Longest time constant -1/log|lambda|, tokens."""
     half_life: float
+    """Longest half-life, tokens."""
     lags: tuple[int, ...]
+    """Lags at which the shares are taken, tokens."""
     modes_beyond: tuple[float, ...]
+    """Share of the modes with a time constant of at least each lag, from 0 to 1."""
     residue_beyond: tuple[float, ...]
+    """The same share, with each mode weighted by its residue."""
     energy_beyond: tuple[float, ...]
+    """Share of the energy of the kernel beyond each lag, from 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Series:
-    """Eigenvalues of one color."""
+    """The eigenvalues that are drawn in one color, and their memory."""
 
     label: str
     log_poles: Inexact[np.ndarray, " k"]
@@ -51,14 +57,14 @@ class Series:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class InitialEigenvalues:
-    """One family at its initialization."""
+    """The eigenvalues of one family at its initialization."""
 
     family: str
     title: str
     setting: str
-    """States, steps, what varies: the words under the title."""
+    """The line under the title: number of states, ranges of the initialization, seed."""
     matrix: str
-    """Which matrix the eigenvalues belong to."""
+    """The matrix that the eigenvalues belong to, in words."""
     condition: float
     """Condition number of its eigenvectors, the largest over the channels."""
     series: tuple[Series, ...]
@@ -67,18 +73,24 @@ class InitialEigenvalues:
 def initial_eigenvalues(
     families: Sequence[str] = PAPER, *, d_model: int = 64, d_state: int = 64, seed: int = 0
 ) -> list[InitialEigenvalues]:
-    """Eigenvalues at initialization, with the defaults of each family.
+    """Return the eigenvalues of each family at initialization, with its default options.
 
     Parameters
     ----------
     families
         Keys of ``FAMILIES``; by default those of the paper.
     d_model
-        Features of each layer.
+        Number of features of each layer.
     d_state
-        States per channel; RG-LRU has one whatever this says.
+        Number of states of each channel. Families whose ``init`` has no ``d_state``, such as RG-LRU, ignore it.
     seed
-        Seed of the parameters; the two sample inputs of selective layers use ``seed + 1`` and ``seed + 2``.
+        Random seed of the parameters. The two sample inputs of selective layers use ``seed + 1`` and ``seed + 2``.
+
+    Returns
+    -------
+    list[InitialEigenvalues]
+        One entry for each family, in the order of ``families``. A time-invariant family has one series, a selective one
+        a series for each of two sample inputs.
 
     Raises
     ------
@@ -86,13 +98,24 @@ def initial_eigenvalues(
         If a family is unknown.
     ValueError
         If a size is not a positive integer.
+
+    References
+    ----------
+    Amo Alonso, Sieber, Zeilinger, arXiv 2403.16899, Figure 2.
+
+    Examples
+    --------
+    >>> from ssm_analysis.studies import initial_eigenvalues
+    >>> (lru,) = initial_eigenvalues(["lru"], d_model=2, d_state=4)
+    >>> lru.series[0].log_poles.shape
+    (4,)
     """
     check_sizes(d_model=d_model, d_state=d_state)
     return [_initial(name, d_model, d_state, seed) for name in families]
 
 
 def sample_input(length: int, d_model: int, seed: int) -> Float[np.ndarray, "length d_model"]:
-    """Independent standard normal numbers: as large as what a norm layer emits."""
+    """Return independent standard normal numbers, which are as large as the output of a norm layer."""
     return generator(seed).standard_normal((length, d_model))
 
 
@@ -130,45 +153,45 @@ def _selective(layer: Layer, d_model: int, seed: int) -> InitialEigenvalues:
 
 
 def _setting(family: Family, channels: tuple[int, ...], states: int, seed: int) -> str:
-    """The words under the title: sizes, and the ranges that the initialization draws from by default."""
+    """Write the line under the title: sizes, and the ranges that the initialization draws from by default."""
     default = _defaults(family)
-    words = [f"{math.prod(channels)} channels"] if channels else []
-    words.append(f"N = {states}")
+    parts = [f"{math.prod(channels)} channels"] if channels else []
+    parts.append(f"N = {states}")
     if "dt_min" in default:
-        words.append(f"Δ in [{default['dt_min']:g}, {default['dt_max']:g}]")
+        parts.append(f"Δ in [{default['dt_min']:g}, {default['dt_max']:g}]")
     if "r_min" in default:
-        words.append(f"{default['r_min']:g} ≤ r ≤ {default['r_max']:g}, phase ≤ {default['max_phase']:g}")
+        parts.append(f"{default['r_min']:g} ≤ r ≤ {default['r_max']:g}, phase ≤ {default['max_phase']:g}")
     if "a_min" in default:
-        words.append(f"{default['a_min']:g} ≤ {default['ring'].replace('^8', '⁸')} ≤ {default['a_max']:g}")
-    return ", ".join([*words, f"seed {seed}"])
+        parts.append(f"{default['a_min']:g} ≤ {default['ring'].replace('^8', '⁸')} ≤ {default['a_max']:g}")
+    return ", ".join([*parts, f"seed {seed}"])
 
 
 def _defaults(family: Family) -> dict[str, Any]:
-    """The keywords of the initialization, which differ between families, and their defaults."""
+    """Return the default of each keyword of the initialization of a family."""
     return {name: parameter.default for name, parameter in inspect.signature(family.init).parameters.items()}
 
 
-def summary(found: Memory) -> MemorySummary:
-    """One row of the table: extremes over all modes, shares averaged over the channels."""
-    margins = to_numpy(found.margins)
+def summary(layer_memory: Memory) -> MemorySummary:
+    """Return one row of the memory table: extremes over all modes, shares averaged over the channels."""
+    margins = to_numpy(layer_memory.margins)
 
     def mean(x: object) -> tuple[float, ...]:
-        return tuple(np.mean(to_numpy(x).reshape(-1, len(found.lags)), axis=0).tolist())
+        return tuple(np.mean(to_numpy(x).reshape(-1, len(layer_memory.lags)), axis=0).tolist())
 
     return MemorySummary(
         largest=float(1 - np.min(margins)),
         margin=float(np.min(margins)),
-        time_constant=float(np.max(to_numpy(found.time_constants))),
-        half_life=float(np.max(to_numpy(found.half_lives))),
-        lags=found.lags,
-        modes_beyond=mean(found.modes_beyond),
-        residue_beyond=mean(found.residue_beyond),
-        energy_beyond=mean(found.energy_beyond),
+        time_constant=float(np.max(to_numpy(layer_memory.time_constants))),
+        half_life=float(np.max(to_numpy(layer_memory.half_lives))),
+        lags=layer_memory.lags,
+        modes_beyond=mean(layer_memory.modes_beyond),
+        residue_beyond=mean(layer_memory.residue_beyond),
+        energy_beyond=mean(layer_memory.energy_beyond),
     )
 
 
 def _all_eigenvalues(spectrum: Spectrum) -> np.ndarray:
-    """With both of each conjugate pair where one stands for two; real ones once."""
+    """Return all log-poles, with the conjugates that the spectrum leaves out; real ones appear once."""
     mu = np.asarray(spectrum.log_poles).reshape(-1)
     if not spectrum.one_of_each_pair:
         return mu

@@ -1,13 +1,13 @@
-r"""A whole nonlinear block about an operating point: what a small deviation from a constant input does to its output.
+r"""The linearization of a whole nonlinear block about a constant input: how a small deviation of the input changes the output.
 
-Block: norm, projections, convolution, selection, recurrence, gate, as a live torch module. On the constant input u0 it settles; then
+A block is a live torch module of norm, projections, convolution, selection, recurrence and gate. It settles on the constant input u0; then
 
     h[k+1] = A(x) h[k] + b(x)   becomes   dh[k+1] = A(x0) dh[k] + (A'(x0) h0 + b'(x0)) dx[k],
 
-since step, B, C and gate read x, what enters the recurrence, and never its state. So the poles of the linearized block are the frozen
-poles at the operating point, and poles at 0 of the convolution; what the selection changes are the weights of the input, and with them the
-zeros. A frequency response of the frozen recurrence leaves that out, the response here has it: all of it by automatic differentiation.
-It holds for small deviations, not for texts.
+because step, B, C and gate depend on the input x of the recurrence and never on its state h. So the poles of the linearized block are
+the poles of the recurrence frozen at the operating point, and poles of the convolution at 0. The selection changes the input weights,
+and with them the zeros. The frequency response of the frozen recurrence omits this change; the response here includes it, by automatic
+differentiation. It holds for small deviations, not for texts.
 
 References
 ----------
@@ -32,11 +32,11 @@ from ssm_analysis.families.shared.layouts import REVERSE, Layout
 from ssm_analysis.xp import Array, is_array, to_numpy
 
 TOGETHER = 16
-"""So many directions run as documents of one batch."""
+"""Number of directions that run as the documents of one batch."""
 WINDOW = 64
-"""So many channels of a layer are frozen at a time."""
+"""Number of channels of a layer that are frozen at a time."""
 NO_RULE = ("forward AD", "forward mode AD")
-"""In what torch says of a function that has no rule for forward-mode automatic differentiation."""
+"""Phrases of torch's own error for a function without a rule for forward-mode automatic differentiation; it has no error type."""
 Call = Callable[[Any], Any]
 
 
@@ -47,20 +47,20 @@ class SmallSignal:
     Parameters
     ----------
     operating_point, steady_output
-        The constant input u0 and the output y0 that it leads to.
+        The constant input u0, and the output y0 on which the block settles.
     directions
-        Of the deviations, one a row.
+        Directions of the deviations from u0, one in each row.
     impulse_response
-        dy[k] after a unit impulse along each direction at k = 0, once the block has settled.
+        Change dy[k] of the output after a unit impulse along each direction at k = 0, once the block has settled.
     omega
         Frequencies 2 pi j / L, rad/token, from 0 to pi.
     frequency_response
-        The Fourier transform of the impulse response, as long as it is: exact where ``unfinished`` is 0.
+        Fourier transform of the L tokens of the impulse response; exact where ``unfinished`` is 0.
     log_poles
-        Of every recurrent layer in the block, by name, frozen at the operating point: the poles of the linearized block, beside those
-        at 0 of convolutions. A layer that runs several times has an entry for each run: "name", "name, run 2", ...
+        Log-poles of every recurrent layer in the block, by name, frozen at the operating point. Apart from poles of convolutions at 0
+        they are the poles of the linearized block. A layer that runs several times has an entry for each run: "name", "name, run 2", ...
     drift
-        Largest change of the output on the constant input during the response, relative to its largest entry.
+        Largest change of the output on the constant input during the L tokens of the response, relative to its largest entry.
     unfinished
         Largest entry of the impulse response at its last token, relative to its largest.
     """
@@ -77,7 +77,7 @@ class SmallSignal:
 
     @property
     def dcgain(self) -> Float[np.ndarray, "p m"]:
-        """How the steady output moves with the operating point: the impulse response, summed."""
+        """Return the derivative of the steady output by the operating point, the sum of the impulse response."""
         return np.sum(self.impulse_response, axis=0)
 
 
@@ -92,39 +92,48 @@ def small_signal(
     call: Call | None = None,
     layouts: Sequence[Layout] = (),
 ) -> SmallSignal:
-    """The response of a block to small deviations from the constant input ``u0``, and its poles there.
+    """Linearize a block about the constant input ``u0``: its response to small deviations, and its poles.
 
-    Draw it with ``plots.impulse(found.impulse_response)`` and ``plots.bode(found.omega[1:], found.frequency_response[1:])``.
+    Draw it with ``plots.impulse(block.impulse_response)`` and ``plots.bode(block.omega[1:], block.frequency_response[1:])``.
 
     Parameters
     ----------
     module
-        A live torch.nn.Module of one or more recurrent layers, (documents, L, d_model) in and (documents, L, p) out, causal. It runs in its
-        own precision and in evaluation mode, and is left as it was. Poles of a block with attention are not all found.
+        A live, causal torch.nn.Module with one or more recurrent layers, which maps (documents, L, d_model) to (documents, L, p). It runs
+        in its own precision and in evaluation mode, and its mode is restored. Attention in the block has poles that are not reported.
     u0
-        The operating point, what the block reads for ever.
+        The operating point: the constant input of the block.
     directions
-        Of the deviations. None: each feature by itself.
+        Directions of the deviations from ``u0``, one in each row; by default each feature by itself.
     length
-        Tokens of the response.
+        Number of tokens of the response.
     settle
-        Tokens of ``u0`` before the impulse: several times the longest time constant.
+        Number of tokens of ``u0`` before the impulse. Choose several times the longest time constant.
     rtol
-        How much of its largest entry the output may still change during the response.
+        Largest change of the output on ``u0`` during the response that still counts as settled, relative to its largest entry.
     call
-        How the module is run on a signal, (documents, L, d_model) -> (documents, L, p), where it needs more than that:
-        ``lambda u: block(u, position_ids=...)[0]``. None: ``module(u)``, of a tuple the first.
+        Function that runs the module on a signal, (documents, L, d_model) -> (documents, L, p), for a module that needs further
+        arguments: ``lambda u: block(u, position_ids=...)[0]``. By default ``module(u)``, or its first entry if it is a tuple.
     layouts
-        As `load`.
+        Layouts of your own, tried before those of the families, as in `load`.
+
+    Returns
+    -------
+    SmallSignal
+        Impulse and frequency response, poles, and two numbers that say how far both can be trusted: ``drift`` and ``unfinished``.
 
     Raises
     ------
     TypeError
         If ``module`` is not a torch.nn.Module.
     ValueError
-        If sizes do not fit, the block reads in both directions, or it has not settled.
+        If sizes do not fit, the block reads in both directions, none of its recurrent layers ran, or it has not settled.
     CheckpointError
-        As `load`.
+        If the module holds no recurrent layer that `load` can read.
+
+    References
+    ----------
+    Franklin, Powell, Emami-Naeini, Feedback Control of Dynamic Systems, section 9.2.
 
     Examples
     --------
@@ -132,8 +141,8 @@ def small_signal(
     >>> from transformers import MambaConfig, MambaModel
     >>> from ssm_analysis.studies.linearization import small_signal
     >>> model = MambaModel(MambaConfig(hidden_size=4, state_size=2, num_hidden_layers=1, vocab_size=8))
-    >>> found = small_signal(model.layers[0].mixer, np.ones(4), length=64, settle=128, rtol=1)
-    >>> found.impulse_response.shape, found.frequency_response.shape, found.log_poles[""].shape
+    >>> block = small_signal(model.layers[0].mixer, np.ones(4), length=64, settle=128, rtol=1)
+    >>> block.impulse_response.shape, block.frequency_response.shape, block.log_poles[""].shape
     ((64, 4, 4), (33, 4, 4), (8, 2))
     """
     if not is_module(module):
@@ -146,8 +155,8 @@ def small_signal(
     if along.shape[1:] != point.shape or not len(along):
         raise ValueError(f"directions must have shape (m, {len(point)}), one deviation from u0 a row, got {along.shape}")
     run = _plain_call(module) if call is None else call
-    with find_layers(module, ReadOptions(layouts=layouts)) as found:
-        layers = {group.prefix: found.read(group) for group in found.groups}
+    with find_layers(module, ReadOptions(layouts=layouts)) as finder:
+        layers = {group.prefix: finder.read(group) for group in finder.groups}
     both = [layer.name for here in layers.values() for layer in here if layer.name.endswith(REVERSE)]
     if both:
         raise ValueError(f"the block must read in one direction, and {both[0]!r} reads from the end: it never settles on a past")
@@ -170,7 +179,7 @@ def small_signal(
 
 
 def _responses(module: Any, run: Call, point: np.ndarray, along: np.ndarray, settle: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The output from the impulse on without it, (length, p), and what the impulses add to it, (length, p, m)."""
+    """Return the output without an impulse, (length, p), and the change that each impulse makes, (length, p, m), from the impulse on."""
     like, parts, steady = next(module.parameters()), [], np.zeros(0)
 
     def in_evaluation_mode(u: Any) -> Any:
@@ -189,7 +198,7 @@ def _responses(module: Any, run: Call, point: np.ndarray, along: np.ndarray, set
 
 
 def _directional_derivative(run: Call, u: Any, du: Any) -> tuple[Any, Any]:
-    """y = f(u) and f'(u) du, forwards; twice backwards where a function of the module has no rule for forwards."""
+    """Return y = f(u) and f'(u) du, in forward mode; by two reverse passes where a function of the module has no forward rule."""
     import torch
     from torch.autograd import forward_ad
 
@@ -201,7 +210,7 @@ def _directional_derivative(run: Call, u: Any, du: Any) -> tuple[Any, Any]:
             y, dy = forward_ad.unpack_dual(run(dual))
             return y, torch.zeros_like(y) if dy is None else dy
     except (RuntimeError, NotImplementedError) as error:
-        if not any(words in str(error) for words in NO_RULE):
+        if not any(phrase in str(error) for phrase in NO_RULE):
             raise
     with torch.enable_grad():
         u = u.requires_grad_()
@@ -215,18 +224,18 @@ def _directional_derivative(run: Call, u: Any, du: Any) -> tuple[Any, Any]:
 def _frozen(
     module: Any, layers: Mapping[str, Sequence[Layer]], run: Call, point: np.ndarray, settle: int
 ) -> dict[str, Inexact[np.ndarray, "..."]]:
-    """The log-poles of each layer that runs, at the last token of the constant input."""
+    """Return the log-poles of each layer that runs, frozen at the last token of the constant input."""
     constant = _tensor(np.broadcast_to(point, (1, settle, len(point))), next(module.parameters()))
-    seen = signals_during(lambda: run(constant), module, list(layers))
-    found = {}
-    for prefix, calls in seen.items():
+    signals = signals_during(lambda: run(constant), module, list(layers))
+    log_poles = {}
+    for prefix, calls in signals.items():
         (layer,) = layers[prefix]
         for i, signal in enumerate(calls):
             name = layer.name if i == 0 else f"{layer.name}, run {i + 1}"
-            found[name] = _last_moment(layer, signal[0]) if layer.time_varying else layer.spectrum().log_poles
-    if not found:
+            log_poles[name] = _last_moment(layer, signal[0]) if layer.time_varying else layer.spectrum().log_poles
+    if not log_poles:
         raise ValueError(f"none of the {len(layers)} recurrent layers of the block ran")
-    return found
+    return log_poles
 
 
 def _last_moment(layer: Layer, u: np.ndarray) -> np.ndarray:
@@ -235,8 +244,8 @@ def _last_moment(layer: Layer, u: np.ndarray) -> np.ndarray:
 
 def _not_settled(log_poles: Mapping[str, np.ndarray], settle: int, drift: float) -> str:
     slowest = max(float(np.max(np.real(mu))) for mu in log_poles.values())
-    words = f"its slowest pole has a time constant of {-1 / slowest:.3g} tokens" if slowest < 0 else "it has a pole that does not decay"
-    return f"after {settle} tokens the block has not settled: its output still moves by {drift:.1e} of its largest entry, and {words}"
+    reason = f"its slowest pole has a time constant of {-1 / slowest:.3g} tokens" if slowest < 0 else "it has a pole that does not decay"
+    return f"after {settle} tokens the block has not settled: its output still moves by {drift:.1e} of its largest entry, and {reason}"
 
 
 def _share(part: float, whole: np.ndarray) -> float:
@@ -264,7 +273,7 @@ def _tensor(x: np.ndarray, like: Any) -> Any:
 def _vectors(name: str, x: Array, ndim: int) -> np.ndarray:
     if not is_array(x):
         raise TypeError(f"{name} must be an array, got {type(x).__name__}")
-    found = np.asarray(to_numpy(x), dtype=np.float64)
-    if found.ndim != ndim or not np.all(np.isfinite(found)):
-        raise ValueError(f"{name} must be finite numbers of shape ({'d_model' if ndim == 1 else 'm, d_model'}), got {found.shape}")
-    return found
+    vectors = np.asarray(to_numpy(x), dtype=np.float64)
+    if vectors.ndim != ndim or not np.all(np.isfinite(vectors)):
+        raise ValueError(f"{name} must be finite numbers of shape ({'d_model' if ndim == 1 else 'm, d_model'}), got {vectors.shape}")
+    return vectors

@@ -1,22 +1,24 @@
-r"""Does memory near the circle mean the same for layers that depend on their input? The open question of arXiv 2403.16899, set up to run.
+r"""An experiment on eigenvalues near the unit circle, in time-invariant layers and in layers that depend on their input.
 
-The paper finds that eigenvalues near the circle matter for time-invariant models, and that moving those of time-varying models closer to
-it hurts. Each variant here is a fresh layer; all read the same inputs, and of each are measured
+The paper finds that time-invariant models need eigenvalues near the circle, and that moving the eigenvalues of time-varying models
+closer to it hurts them; why, it leaves open. Each variant here is a fresh layer. All variants read the same inputs, and the experiment
+measures for each
 
-    where its poles are        time constants -1/log|lambda[k]| of all tokens, channels and states,
-    what they multiply to      the exponents mean_k log|lambda[k]| of each state,
-    how far back y looks       the receptive field at the last token,
-    how many states it uses    the effective state-size in the middle,
-    how much it selects        how the decay of a channel moves from token to token.
+    the poles                   time constants -1/log|lambda[k]| of all tokens, channels and states,
+    the exponents               mean_k log|lambda[k]| of each state,
+    the receptive field         how far back the output at the last token looks,
+    the effective state size    how many states carry the past across the middle of the input,
+    the selectivity             how much the decay rate of a channel changes from token to token.
 
-Time-invariant layers take part as time-varying ones that do not vary, through the same functions and the same window of L tokens.
-The feed-through D is left out: what passes it was not remembered.
+A time-invariant layer enters as a time-varying system whose coefficients are constant, through the same functions and the same L tokens.
+The feed-through D is set to 0, because what passes it was not remembered.
 
 References
 ----------
 Amo Alonso, Sieber, Zeilinger, arXiv 2403.16899, section 4; its companion code leaves A = -1/2 for S6 as a comment.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,15 +37,16 @@ from ssm_analysis.systems import DiagonalLTV, DiagonalSSM, RealDiagonalSSM
 from ssm_analysis.xp import to_numpy
 
 WINDOW = 32
-"""Channels of a layer that are looked at together: 32 of 64 states along 512 tokens take 8 MiB a field."""
+"""Number of channels analyzed at a time: 32 channels of 64 states along 512 tokens take 8 MiB a field."""
 ANY = "any input"
+"""Name of the input in the result of a time-invariant layer, which behaves alike on all inputs."""
 SLOW = 0.95
 """Correlation of neighboring tokens of the slow input: it moves within 1 / (1 - 0.95) = 20 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One initialization: a family and the keywords of its ``init``, beside sizes and seed."""
+    """One initialization: a family and the keywords of its ``init`` other than sizes and seed."""
 
     title: str
     family: str
@@ -60,28 +63,30 @@ VARIANTS = (
     Variant(title="LRU, 0 ≤ r ≤ 1", family="lru"),
     Variant(title="LRU, 0.9 ≤ r ≤ 0.999", family="lru", options={"r_min": 0.9, "r_max": 0.999}),
 )
-"""The default and the one nearer to the circle, of each family that has both; S4D and S5 have long memory by default."""
+"""The default initialization and, where a family has one, an initialization nearer to the circle."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Behavior:
-    """What one variant does along one input.
+    """Measurements of one variant along one input.
 
     Parameters
     ----------
-    variant, input
-        Whose; of time-invariant layers ``input`` is "any input".
+    variant
+        Title of the variant.
+    input
+        Name of the input; "any input" for time-invariant layers.
     states
-        Of each of its systems.
+        Number of states of each system.
     poles
-        Time constants of all tokens, channels and states, counted.
+        Histogram of the time constants of all tokens, channels and states.
     exponents
-        Mean of log|lambda| over the tokens, nats per token.
+        Mean of log|lambda| over the tokens, for each state of each system, nats per token.
     receptive_field
-        Tokens back from the last one that carry 90 % of the variance of the output for white input, of each system.
+        Number of tokens before the last one that carry 90 % of the variance of the output for white input, for each system.
     effective_states
-        The effective number of states between the first and the second half of the input, of each system: exp of the entropy of the
-        singular values of the map between them.
+        Effective number of states between the first and the second half of the input, for each system: the exponential of the entropy
+        of the singular values of the map from the one half to the other.
     """
 
     variant: str
@@ -94,23 +99,23 @@ class Behavior:
 
     @property
     def longest(self) -> float:
-        """Largest time constant of one token, tokens; infinite where a state does not decay."""
+        """Return the largest time constant at any token, in tokens; infinite where a state does not decay."""
         rate = float(np.min(self.poles.slowest_rate))
         return 1 / rate if rate > 0 else float("inf")
 
     @property
     def selectivity(self) -> float:
-        """Standard deviation over the tokens of log2 of a channel's decay rate, in the mean of all channels: 1 if it doubles and halves."""
+        """Return the standard deviation of log2(decay rate) over the tokens, averaged over the channels: 1 if rates double and halve."""
         return float(np.mean(np.std(np.log2(self.poles.mean_rate), axis=0)))
 
     def time_constants(self, *shares: float) -> Float[np.ndarray, " shares"]:
-        """Time constants that these shares of all (token, channel, state) do not exceed, tokens."""
+        """Return the quantiles of the time constants over all tokens, channels and states, in tokens."""
         return quantiles(self.poles.counts, self.poles.edges, shares)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MarginalStability:
-    """Behaviors of all variants along the same inputs, and the inputs."""
+    """The result of the experiment: the inputs, and the behavior of every variant along them."""
 
     d_model: int
     d_state: int
@@ -128,31 +133,44 @@ def marginal_stability_experiment(
     inputs: Mapping[str, Float[np.ndarray, "l d_model"]] | None = None,
     variants: Sequence[Variant] = VARIANTS,
 ) -> MarginalStability:
-    """Fresh layers near the circle and away from it, along the same inputs.
+    """Measure fresh layers with poles near the unit circle and away from it along the same inputs.
 
     Parameters
     ----------
-    d_model, d_state
-        Features, and states of each system; an RG-LRU has one whatever this says. 64 states as the companion code of the paper.
+    d_model
+        Number of features of each layer.
+    d_state
+        Number of states of each system; by default 64, as in the companion code of the paper. Families whose ``init`` has no
+        ``d_state``, such as RG-LRU, ignore it.
     length
-        Tokens of the inputs that are made here: "white", independent N(0, 1), and "slow", where neighbors have the correlation 0.95.
+        Number of tokens of the two default inputs.
     seed
-        Of the layers; that of the inputs is the next.
+        Random seed of the layers; the default inputs use ``seed + 1``.
     inputs
-        In the place of those two: what would enter the layers, as behind a norm; all of one length.
+        Inputs by name, each of shape (L, d_model) with the same L >= 4, scaled like the output of a norm layer. By default "white",
+        independent N(0, 1), and "slow", where neighboring tokens have the correlation 0.95.
     variants
-        The initializations; diagonal families.
+        The initializations to compare; their families must be diagonal.
+
+    Returns
+    -------
+    MarginalStability
+        One behavior for each selective variant and input, and one for each time-invariant variant.
 
     Raises
     ------
     ValueError
-        If there is nothing to compare, or an input does not fit.
+        If there is no variant or no input, the inputs do not have one shape (L, d_model), or a variant is not diagonal.
+
+    References
+    ----------
+    Amo Alonso, Sieber, Zeilinger, arXiv 2403.16899, section 4.
 
     Examples
     --------
     >>> from ssm_analysis.studies.marginal_stability import marginal_stability_experiment
-    >>> found = marginal_stability_experiment(d_model=2, d_state=4, length=64)
-    >>> usual, near = (b for b in found.behaviors[:4] if b.input == "white")
+    >>> result = marginal_stability_experiment(d_model=2, d_state=4, length=64)
+    >>> usual, near = (b for b in result.behaviors[:4] if b.input == "white")
     >>> near.variant, round(near.longest / usual.longest, 6)
     ('S6, A = -1/2', 2.0)
     """
@@ -168,7 +186,7 @@ def marginal_stability_experiment(
 
 
 def sample_inputs(length: int, d_model: int, seed: int) -> dict[str, Float[np.ndarray, "length d_model"]]:
-    """White: independent N(0, 1). Slow: x[k] = 0.95 x[k-1] + sqrt(1 - 0.95^2) N(0, 1), as large as the other."""
+    """Draw "white", independent N(0, 1), and "slow", x[k] = 0.95 x[k-1] + sqrt(1 - 0.95^2) N(0, 1), of the same variance."""
     white, noise = generator(seed).standard_normal((2, length, d_model))
     slow = [noise[0]]
     for x in noise[1:]:
@@ -177,9 +195,9 @@ def sample_inputs(length: int, d_model: int, seed: int) -> dict[str, Float[np.nd
 
 
 def _behaviors(variant: Variant, inputs: Mapping[str, np.ndarray], d_model: int, d_state: int, seed: int) -> Iterator[Behavior]:
-    """One for each input, of a time-invariant layer one for all."""
+    """Yield the behavior of a variant along each input; a time-invariant layer behaves alike on all, so it yields one."""
     family = FAMILIES[variant.family]
-    sizes = {"d_model": d_model, "seed": seed} | ({} if variant.family == "rg_lru" else {"d_state": d_state})
+    sizes = {"d_model": d_model, "seed": seed} | ({"d_state": d_state} if "d_state" in inspect.signature(family.init).parameters else {})
     layer = family.init(**sizes, **variant.options)
     layer = replace(layer, params={name: 0 * x if name == "D" else x for name, x in layer.params.items()})
     if isinstance(family, SelectiveFamily):
@@ -191,7 +209,7 @@ def _behaviors(variant: Variant, inputs: Mapping[str, np.ndarray], d_model: int,
 
 
 def _unvarying(layer: Layer, length: int) -> Iterator[DiagonalLTV]:
-    """The time-invariant systems of a layer as time-varying ones, a few at a time."""
+    """Yield the systems of a time-invariant layer as time-varying ones with constant coefficients, a window at a time."""
     whole = layer.system()
     if not isinstance(whole, DiagonalSSM | RealDiagonalSSM):
         raise ValueError(f"variants must be of diagonal families, and {layer.family!r} has a dense A; S4D is its diagonal relative")
@@ -207,11 +225,11 @@ def _behavior(variant: Variant, which: str, windows: Iterator[DiagonalLTV]) -> B
     for sys in windows:
         sys = sys if sys.batch_shape else sys[None]
         states = sys.nstates
-        found = effective_state_size(sys, at=[sys.length // 2])
+        state_size = effective_state_size(sys, at=[sys.length // 2])
         poles.append(effective_poles(sys))
         exponents.append(to_numpy(lyapunov_exponents(sys)).reshape(-1, sys.nstates))
         fields.append(np.ravel(to_numpy(receptive_field(sys, shares=(0.9,)))))
-        sizes.append(np.ravel(to_numpy(found.entropy_rank)))
+        sizes.append(np.ravel(to_numpy(state_size.entropy_rank)))
     return Behavior(
         variant=variant.title,
         input=which,

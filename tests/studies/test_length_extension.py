@@ -5,7 +5,7 @@ import pytest
 
 from ssm_analysis import Layer, simulate
 from ssm_analysis.analyses.along.forgetting import receptive_field
-from ssm_analysis.studies.length_extension import extended
+from ssm_analysis.studies.length_extension import slow_down
 from tests.support.families_table import LAYERS, SELECTIVE, an_input, fresh, output, trained, with_options
 
 STEPPED = [name for name in SELECTIVE if "A_log" in LAYERS[name]().params]
@@ -16,14 +16,14 @@ GATED = [name for name in SELECTIVE if name not in STEPPED]
 def test_the_scale_of_A_scales_the_rates(name):
     layer = LAYERS[name]()
     u = an_input(layer, 9)
-    np.testing.assert_allclose(extended(layer, A_scale=0.3).along(u).log_poles.real, 0.3 * layer.along(u).log_poles.real, rtol=1e-12)
+    np.testing.assert_allclose(slow_down(layer, A_scale=0.3).along(u).log_poles.real, 0.3 * layer.along(u).log_poles.real, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", STEPPED)
 def test_the_scale_of_A_leaves_the_input_weights_and_that_of_delta_does_not(name):
     layer = LAYERS[name]()
     u = an_input(layer, 9)
-    sys, by_A, by_delta = (x.along(u) for x in (layer, extended(layer, A_scale=0.3), extended(layer, delta_scale=0.3)))
+    sys, by_A, by_delta = (x.along(u) for x in (layer, slow_down(layer, A_scale=0.3), slow_down(layer, delta_scale=0.3)))
     np.testing.assert_allclose(by_A.B, sys.B, rtol=1e-14)
     np.testing.assert_allclose(by_delta.B, 0.3 * sys.B, rtol=1e-12)
     np.testing.assert_allclose(by_delta.log_poles, by_A.log_poles, rtol=1e-12)
@@ -31,7 +31,7 @@ def test_the_scale_of_A_leaves_the_input_weights_and_that_of_delta_does_not(name
 
 @pytest.mark.parametrize("name", STEPPED)
 def test_the_recurrence_of_the_paper_follows(name):
-    layer = extended(LAYERS[name](), A_scale=0.5, delta_scale=0.7)
+    layer = slow_down(LAYERS[name](), A_scale=0.5, delta_scale=0.7)
     u = an_input(layer, 20)
     want = layer.reference(u)
     np.testing.assert_allclose(output(layer, u), want, rtol=1e-9, atol=1e-11 * np.max(np.abs(want)))
@@ -39,7 +39,7 @@ def test_the_recurrence_of_the_paper_follows(name):
 
 @pytest.mark.parametrize("name", GATED)
 def test_the_gain_of_an_rg_lru_goes_along(name):
-    layer = extended(LAYERS[name](), A_scale=0.5)
+    layer = slow_down(LAYERS[name](), A_scale=0.5)
     u = an_input(layer, 20)
     np.testing.assert_allclose(output(layer, u), layer.reference(u), rtol=1e-9, atol=1e-12)
 
@@ -47,7 +47,7 @@ def test_the_gain_of_an_rg_lru_goes_along(name):
 def test_a_scale_of_one_changes_nothing():
     layer = trained(fresh("s6"))
     u = an_input(layer, 9)
-    np.testing.assert_array_equal(output(extended(layer), u), output(layer, u))
+    np.testing.assert_array_equal(output(slow_down(layer), u), output(layer, u))
 
 
 @pytest.mark.parametrize("name", ["s6", "mamba2", "rg_lru"])
@@ -55,8 +55,8 @@ def test_scales_multiply(name):
     layer = LAYERS[name]()
     u = an_input(layer, 9)
     scales = {"A_scale": 0.5} | ({"delta_scale": 0.25} if name != "rg_lru" else {})
-    twice = extended(extended(layer, **scales), **scales)
-    once = extended(layer, **{k: v**2 for k, v in scales.items()})
+    twice = slow_down(slow_down(layer, **scales), **scales)
+    once = slow_down(layer, **{k: v**2 for k, v in scales.items()})
     np.testing.assert_allclose(output(twice, u), output(once, u), rtol=1e-12)
 
 
@@ -68,19 +68,19 @@ def test_memory_grows_by_the_inverse_scale():
     layer = Layer(family="s6", params={**layer.params, **quiet, **constant})
     u = an_input(layer, 2000)
     for scale in (1.0, 0.5, 0.1):
-        field = receptive_field(extended(layer, delta_scale=scale).along(u), shares=(0.9,))
+        field = receptive_field(slow_down(layer, delta_scale=scale).along(u), shares=(0.9,))
         np.testing.assert_array_equal(field, np.ceil(np.log(10) / (0.2 * scale)) - 1)
 
 
 def test_what_cannot_be_scaled_is_said():
     with pytest.raises(ValueError, match="A_scale must be a positive number, got 0"):
-        extended(fresh("s6"), A_scale=0)
+        slow_down(fresh("s6"), A_scale=0)
     with pytest.raises(ValueError, match="delta_scale must be a positive number, got nan"):
-        extended(fresh("s6"), delta_scale=float("nan"))
-    with pytest.raises(ValueError, match="about selective layers, and one of family 'lru' does not depend on its input"):
-        extended(fresh("lru"))
+        slow_down(fresh("s6"), delta_scale=float("nan"))
+    with pytest.raises(ValueError, match="slow_down takes a selective layer, and one of family 'lru' does not depend on its input"):
+        slow_down(fresh("lru"))
     with pytest.raises(ValueError, match="an RG-LRU has no step delta to scale; scale its decay with A_scale"):
-        extended(fresh("rg_lru"), delta_scale=0.5)
+        slow_down(fresh("rg_lru"), delta_scale=0.5)
 
 
 @pytest.mark.parametrize("name", ["s6", "mamba2"])
