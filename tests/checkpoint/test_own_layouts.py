@@ -154,7 +154,7 @@ def test_parameters_that_the_family_does_not_know():
         return [ssm.Part(params={"nu": tensors["rate"]})]
 
     (layer,) = ssm.load(with_rates(trained("lru")), layouts=[replace(RATES, decode=wrong, options={})]).values()
-    with pytest.raises(KeyError, match=r"parameters of family 'lru': missing nu_log, .*; not known nu"):
+    with pytest.raises(KeyError, match=r"parameters of family 'lru': missing nu_log, .*; unknown nu"):
         layer.system()
 
 

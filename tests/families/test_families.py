@@ -191,7 +191,7 @@ def test_a_selective_layer_is_a_linear_map_once_its_system_is_fixed(name):
 def test_missing_unknown_and_misshapen_parameters_are_named(name):
     layer = FRESH[name]()
     u = an_input(layer, 3)
-    with pytest.raises(KeyError, match=rf"parameters of family '{layer.family}': not known extra; wanted"):
+    with pytest.raises(KeyError, match=rf"parameters of family '{layer.family}': unknown extra; wanted"):
         exported(with_params(layer, extra=np.ones(2)), u)
     for parameter, x in layer.params.items():
         if parameter not in NOT_NEEDED.get(layer.family, ()):

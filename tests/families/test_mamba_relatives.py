@@ -290,5 +290,5 @@ def test_heads_of_zamba_cover_the_width():
 
 def test_mambas_names_and_zambas_do_not_mix():
     layer = with_heads(fresh("s6"), heads=2)
-    with pytest.raises(KeyError, match=r"not known x_proj.weight; wanted .*x_proj_weight"):
+    with pytest.raises(KeyError, match=r"unknown x_proj.weight; wanted .*x_proj_weight"):
         with_params(layer, x_proj__weight=np.ones((2, 2))).along(an_input(layer, 3))

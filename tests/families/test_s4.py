@@ -261,7 +261,7 @@ def test_bad_parameters(function):
     p = dict(s4.init(d_model=4, d_state=8, n_ssm=2).params)
     with pytest.raises(KeyError, match="missing P"):
         function({name: x for name, x in p.items() if name != "P"})
-    with pytest.raises(KeyError, match="not known log_dt"):
+    with pytest.raises(KeyError, match="unknown log_dt"):
         function({**p, "log_dt": p["inv_dt"]})
     with pytest.raises(ValueError, match=r"'B'.*must have shape \(S, n\), got \(1, 2, 4\)"):
         function({**p, "B": p["B"][None]})

@@ -1,10 +1,10 @@
-r"""The eigenvalues of S4, of two different matrices, each as exactly as it can be known.
+r"""The eigenvalues of two matrices of an S4 layer, the stored and the ideal one, in extended precision.
 
-The *stored* matrix Lambda - P P^* is what a layer computes with. The *ideal* matrix is the HiPPO matrix that its initialization
-means. With 64 states they share few eigenvalues: those of HiPPO-LegS are -1, ..., -64, and rounding its diagonal and low-rank parts
-to double precision moves them as far as -120 and 50 off the real axis, because eigenvectors with a condition number of 1e47 amplify
-the rounding. Both matrices have the same kernel to 13 digits; the spectrum of neither can be had from a float64 eigenvalue routine.
-So: say which matrix, and how ill-conditioned it is.
+The *stored* matrix Lambda - P P^* is the one that a layer computes with. The *ideal* matrix is the HiPPO matrix that its
+initialization approximates. With 64 states they share few eigenvalues: those of HiPPO-LegS are -1, ..., -64, and rounding its
+diagonal and low-rank parts to double precision moves them as far as -120 and 50 off the real axis, because eigenvectors with a
+condition number of 1e47 amplify the rounding. Both matrices have the same kernel to 13 digits, but no float64 eigenvalue routine
+finds the spectrum of either. Every `Spectrum` therefore names its matrix and how ill-conditioned it is.
 """
 
 import functools
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 TITLES = {"legs": "HiPPO-LegS", "legt": "HiPPO-LegT", "fout": "HiPPO-FouT"}
 CLAMP = 1e-4
-"""The official implementation clamps -Re and -Im of Lambda to this from below at initialization (``inv_transform``)."""
+"""Smallest -Re and -Im of Lambda at initialization, to which the official implementation clamps both (``inv_transform``)."""
 
 
 def stored_spectrum(params: Params, options: Options) -> Spectrum:
-    """Return the spectrum of the bilinear discretization of Lambda - P Q^* (P for Q where there is none), the parameters taken as exact."""
+    """Return the spectrum of the bilinear discretization of Lambda - P Q^*, taking the parameters as exact; Q is P where none is stored."""
     p = {name: to_numpy(double(x)) for name, x in params.items()}
     eigenvalues = enclosed_eigenvalues(p, options)
-    own_steps = p["inv_dt"].shape[1] > 1  # then the matrix has them in it
+    own_steps = p["inv_dt"].shape[1] > 1  # then the steps are already in the matrix
     transform, inv_dt = ("none", np.ones(len(p["inv_dt"]))) if own_steps else (options.dt_transform, p["inv_dt"][:, 0])
     steps: list[Callable[[], flint.arb]] = [functools.partial(exact_transform, transform, float(step)) for step in inv_dt]
-    bits = max(found.bits for found in eigenvalues)
+    bits = max(enclosed.bits for enclosed in eigenvalues)
     return _discrete(eigenvalues, steps, matrix=f"stored Lambda - P {'Q' if 'Q' in p else 'P'}*, {bits} bits", like=params)
 
 
@@ -48,12 +48,12 @@ def enclosed_eigenvalues(p: Params, options: Options, *, or_none: Literal[False]
 @overload
 def enclosed_eigenvalues(p: Params, options: Options, *, or_none: Literal[True]) -> list[EnclosedEigenvalues | None]: ...
 def enclosed_eigenvalues(p: Params, options: Options, *, or_none: bool = False) -> Sequence[EnclosedEigenvalues | None]:
-    """Enclose the eigenvalues of the stored continuous matrix of each feature, once for each different one.
+    """Enclose the eigenvalues of the stored continuous matrix of each feature; equal matrices are computed once.
 
     Parameters
     ----------
     p
-        The parameters in numpy, as doubles.
+        The parameters of the layer as numpy arrays of float64 or complex128.
     options
         The options of the layer.
     or_none
@@ -80,36 +80,47 @@ def enclosed_eigenvalues(p: Params, options: Options, *, or_none: bool = False) 
 
 
 def ideal_spectrum(measure: str, d_state: int, delta: float | Float[np.ndarray, "*batch"]) -> Spectrum:
-    """Of the bilinear discretization of a HiPPO matrix: LegS exactly -1, ..., -N, the others from exactly defined entries.
+    """Return the spectrum of the bilinear discretization of a HiPPO matrix.
+
+    The eigenvalues of LegS are exactly -1, ..., -N; those of the other measures are enclosed from exactly defined entries.
 
     Parameters
     ----------
     measure
         ``legs``, ``legt`` or ``fout``.
     d_state
-        N.
+        Number of states N, even.
     delta
-        One step, or one for each system.
+        Step of the discretization: one number, or one for each system of a batch.
+
+    Returns
+    -------
+    Spectrum
+        Log-poles of shape (*batch, N), with a bound on their relative error.
 
     Raises
     ------
     ValueError
         If the measure is unknown, N is not even and positive, or a step is not positive.
 
+    References
+    ----------
+    Gu, Goel, Re, arXiv 2111.00396, appendix B.
+
     Examples
     --------
     >>> from ssm_analysis.families.s4.spectrum import ideal_spectrum
-    >>> found = ideal_spectrum("legs", 4, 0.1)
-    >>> np.exp(found.log_poles).real  # (1 - k/20) / (1 + k/20)
+    >>> spectrum = ideal_spectrum("legs", 4, 0.1)
+    >>> np.exp(spectrum.log_poles).real  # (1 - k/20) / (1 + k/20)
     array([0.9047619 , 0.81818182, 0.73913043, 0.66666667])
     """
     check_measure(measure, d_state)
     steps = np.asarray(delta, dtype=np.float64)
     if not np.all(np.isfinite(steps) & (steps > 0)):
         raise ValueError(f"delta must be a positive step, or an array of them, got {delta}")
-    found = _ideal_eigenvalues(measure, d_state)
+    eigenvalues = _ideal_eigenvalues(measure, d_state)
     balls = [functools.partial(exact_transform, "none", step) for step in steps.reshape(-1).tolist()]
-    flat = _discrete([found] * len(balls), balls, matrix=f"ideal {TITLES[measure]}", like={"delta": steps})
+    flat = _discrete([eigenvalues] * len(balls), balls, matrix=f"ideal {TITLES[measure]}", like={"delta": steps})
     return Spectrum(
         log_poles=flat.log_poles.reshape(*steps.shape, d_state),
         condition=flat.condition.reshape(steps.shape),
@@ -125,33 +136,33 @@ def measure_of(params: Params, options: Options) -> str:
     Raises
     ------
     ValueError
-        If they are none, for instance because they were trained.
+        If they are not a fresh initialization, for instance because they were trained.
     """
     rate, frequency = (
         to_numpy(apply_transform(t, params[name])) for t, name in ((options.real_transform, "A_real"), (options.imag_transform, "A_imag"))
     )
     power = np.sum(np.abs(to_numpy(params["P"])) ** 2, axis=0)
-    found = np.stack([rate, frequency, power], axis=-1).astype(np.float64)  # (S, n, 3): what the phase of a mode leaves alone
+    modes = np.stack([rate, frequency, power], axis=-1).astype(np.float64)  # (S, n, 3): numbers that the phase of a mode does not change
     for measure in MEASURES:
         lam, V = normal_part(measure, 2 * rate.shape[1])
         P = np.conj(V.T) @ hippo(measure, 2 * rate.shape[1])[2]
         wanted = np.stack([np.maximum(-np.real(lam), CLAMP), np.maximum(-np.imag(lam), CLAMP), np.sum(np.abs(P) ** 2, axis=-1)], axis=-1)
-        order, own = np.argsort(wanted[:, 1]), np.argsort(found[..., 1], axis=-1)
-        if np.allclose(np.take_along_axis(found, own[..., None], axis=1), wanted[order], rtol=1e-4, atol=1e-6):
+        order, own = np.argsort(wanted[:, 1]), np.argsort(modes[..., 1], axis=-1)
+        if np.allclose(np.take_along_axis(modes, own[..., None], axis=1), wanted[order], rtol=1e-4, atol=1e-6):
             return measure
     raise ValueError(
-        f"the parameters are not a fresh initialization of {', '.join(MEASURES)}, so there is no ideal matrix that they mean; "
-        "spectrum() gives the eigenvalues of the matrix that they store"
+        f"the parameters are not a fresh initialization of {', '.join(MEASURES)}, so no ideal matrix belongs to them; "
+        "spectrum() returns the eigenvalues of the matrix that they store"
     )
 
 
 def _discrete(
     eigenvalues: Sequence[EnclosedEigenvalues], steps: "Sequence[Callable[[], flint.arb]]", *, matrix: str, like: Params
 ) -> Spectrum:
-    """One row for each system, in the library of the parameters. All eigenvalues are those of real matrices."""
+    """Discretize the eigenvalues, one row for each system, in the array library of ``like``."""
     rows, errors = [], []
-    for found, step in zip(eigenvalues, steps, strict=True):
-        row, error = _log_poles(found, step)
+    for enclosed, step in zip(eigenvalues, steps, strict=True):
+        row, error = _log_poles(enclosed, step)
         rows.append(row)
         errors.append(error)
     xp, like_array = array_namespace(*like.values()), next(iter(like.values()))
@@ -161,21 +172,21 @@ def _discrete(
 
     return Spectrum(
         log_poles=back(np.asarray(rows)),
-        condition=back(np.asarray([found.condition for found in eigenvalues])),
+        condition=back(np.asarray([enclosed.condition for enclosed in eigenvalues])),
         error=max(errors),
         matrix=matrix,
         one_of_each_pair=False,
     )
 
 
-def _log_poles(found: EnclosedEigenvalues, step: "Callable[[], flint.arb]") -> tuple[list[complex], float]:
-    """Rounded log-poles, and a bound |e^error - 1| on the relative error of the poles."""
+def _log_poles(enclosed: EnclosedEigenvalues, step: "Callable[[], flint.arb]") -> tuple[list[complex], float]:
+    """Return the rounded log-poles, and a bound |e^error - 1| on the relative error of the poles."""
     import flint
 
     out, error = [], 0.0
-    with flint.ctx.workprec(found.bits):
+    with flint.ctx.workprec(enclosed.bits):
         delta = step()
-        for ball in found.balls:
+        for ball in enclosed.balls:
             log_pole = bilinear_log_pole(ball, delta)
             if log_pole is None:
                 out.append(complex(-math.inf, 0.0))
@@ -188,7 +199,10 @@ def _log_poles(found: EnclosedEigenvalues, step: "Callable[[], flint.arb]") -> t
 def _stored_matrix(
     A_real: np.ndarray, A_imag: np.ndarray, P: np.ndarray, Q: np.ndarray, inv_dt: np.ndarray, *transforms: str
 ) -> "flint.arb_mat":
-    """[[Re L, -Im L], [Im L, Re L]] - 2 sum_r [Re P_r; Im P_r] [Re Q_r; Im Q_r]^T, scaled row by row where each state has its own step."""
+    """Return the stored matrix in real coordinates; where each state has its own step, each row is multiplied by it.
+
+    [[Re L, -Im L], [Im L, Re L]] - 2 sum_r [Re P_r; Im P_r] [Re Q_r; Im Q_r]^T
+    """
     import flint
 
     n, (rate, frequency, scale) = len(A_real), _diagonal(A_real, A_imag, inv_dt, *transforms)
@@ -205,7 +219,7 @@ def _stored_matrix(
 def _complex_matrix(
     A_real: np.ndarray, A_imag: np.ndarray, P: np.ndarray, Q: np.ndarray, inv_dt: np.ndarray, *transforms: str
 ) -> "flint.acb_mat":
-    """Lambda - sum_r P_r Q_r^*, scaled row by row where each state has its own step."""
+    """Return Lambda - sum_r P_r Q_r^*; where each state has its own step, each row is multiplied by it."""
     import flint
 
     n, (rate, frequency, scale) = len(A_real), _diagonal(A_real, A_imag, inv_dt, *transforms)
@@ -219,7 +233,7 @@ def _complex_matrix(
 def _diagonal(
     A_real: np.ndarray, A_imag: np.ndarray, inv_dt: np.ndarray, dt_transform: str, real_transform: str, imag_transform: str
 ) -> "tuple[list[flint.arb], list[flint.arb], list[flint.arb]]":
-    """-Re Lambda, -Im Lambda, and the step of each state where it has one of its own, otherwise 1."""
+    """Return -Re Lambda, -Im Lambda and the step of each state, which is 1 unless each state has a step of its own."""
     pairs = ((real_transform, A_real), (imag_transform, A_imag), (dt_transform, inv_dt))
     rate, frequency, steps = ([exact_transform(transform, x) for x in xs] for transform, xs in pairs)
     return rate, frequency, steps or [exact_transform("none", 1.0)] * len(rate)
@@ -227,6 +241,7 @@ def _diagonal(
 
 @functools.lru_cache
 def _ideal_eigenvalues(measure: str, n: int) -> EnclosedEigenvalues:
+    """Enclose the eigenvalues of the continuous HiPPO matrix of n states."""
     import flint
 
     if measure == "legs":
@@ -242,7 +257,7 @@ def _ideal_eigenvalues(measure: str, n: int) -> EnclosedEigenvalues:
 
 
 def _legs_condition(j: int, n: int) -> float:
-    r"""Condition number of the eigenvalue -(j+1) of the n x n HiPPO-LegS matrix, from its eigenvectors in closed form:
+    r"""Return the condition number of the eigenvalue -(j+1) of the n x n HiPPO-LegS matrix, from its eigenvectors in closed form.
 
     r_i = (-1)^{i-j} sqrt(2i+1) binom(i+j, i-j) for i >= j,   l_k = sqrt(2k+1) binom(2j, j-k) / (j+k+1) for k <= j,   l r = 1.
 

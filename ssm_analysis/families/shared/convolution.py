@@ -8,15 +8,26 @@ from ssm_analysis.xp import Array, array_namespace
 def depthwise(
     x: Float[Array, "l c"], weight: Float[Array, "c k"], bias: Float[Array, " c"] | None, *, padding: str = "causal"
 ) -> Float[Array, "l c"]:
-    """y[t, c] = bias[c] + sum_j weight[c, j] x[t - left + j, c], zeros outside.
+    """Convolve each channel with its own k taps: y[t, c] = bias[c] + sum_j weight[c, j] x[t - left + j, c].
 
-    ``causal``: left = k - 1, the last tap multiplies the current sample, as ``torch.nn.Conv1d`` with left padding.
-    ``same``: left = (k - 1) // 2, centered; it looks k // 2 tokens ahead.
+    Outside its L tokens, x is 0. Equivalent to a depthwise ``torch.nn.Conv1d`` with that padding.
+
+    Parameters
+    ----------
+    x
+        The signal of one document, one column for each channel.
+    weight
+        The k taps of each channel.
+    bias
+        One number for each channel, or None for no bias.
+    padding
+        ``causal``: left = k - 1, so the last tap multiplies the current token. ``same``: left = (k - 1) // 2, so the filter is
+        centered and looks k // 2 tokens ahead.
 
     Raises
     ------
     ValueError
-        If ``padding`` is neither.
+        If ``padding`` is neither ``causal`` nor ``same``.
     """
     if padding not in ("causal", "same"):
         raise ValueError(f"padding must be 'causal' or 'same', got {padding!r}")

@@ -9,27 +9,27 @@ from ssm_analysis.xp import Array
 
 
 def check_params(family: str, params: Mapping[str, Array], shapes: Mapping[str, str], *, optional: tuple[str, ...] = ()) -> dict[str, int]:
-    """Sizes of the named axes, after checking that exactly the expected parameters are there and fit each other.
+    """Check that exactly the expected parameters are there and fit each other, and return the sizes of the named axes.
 
     ``shapes`` names the axes of each parameter, e.g. ``{"A_log": "d_inner d_state", "in_proj.weight": "2*d_inner d_model"}``:
-    a name, a number, or a sum of names with factors whose names stand alone elsewhere.
+    each axis is a name, a number, or a sum of names with factors, whose names must be an axis of their own elsewhere.
 
     Raises
     ------
     KeyError
-        If a parameter is missing or not known.
+        If a parameter is missing, or the family has no parameter of that name.
     ValueError
-        If a shape does not fit.
+        If the shape of a parameter does not fit.
     """
     missing = [name for name in shapes if name not in params and name not in optional]
     unknown = [name for name in params if name not in shapes]
     if missing or unknown:
-        complaint = "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("not known", unknown)) if names)
+        complaint = "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names)
         raise KeyError(f"parameters of family {family!r}: {complaint}; wanted {', '.join(shapes)}")
     sizes: dict[str, int] = {}
     for name, x in params.items():
         axes = shapes[name].split()
-        if x.ndim != len(axes):  # before its axes tell sizes: the blame would fall on another
+        if x.ndim != len(axes):  # checked before axes get their sizes, or the error would blame another parameter
             raise ValueError(f"parameter {name!r} of family {family!r} must have shape ({', '.join(axes)}), got {tuple(x.shape)}")
         for axis, size in zip(axes, x.shape, strict=True):
             if axis.isidentifier():
@@ -37,15 +37,15 @@ def check_params(family: str, params: Mapping[str, Array], shapes: Mapping[str, 
     for name, x in params.items():
         axes = shapes[name].split()
         if tuple(x.shape) != tuple(_size(axis, sizes) for axis in axes):
-            known = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
+            known_sizes = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
             raise ValueError(
-                f"parameter {name!r} of family {family!r} must have shape ({', '.join(axes)}), got {tuple(x.shape)} with {known}"
+                f"parameter {name!r} of family {family!r} must have shape ({', '.join(axes)}), got {tuple(x.shape)} with {known_sizes}"
             )
     return sizes
 
 
 def _size(axis: str, sizes: Mapping[str, int]) -> int | None:
-    """The value of e.g. ``dt_rank+2*d_state``; None where a name is not known."""
+    """Evaluate an axis such as ``dt_rank+2*d_state``; return None if one of its names has no size."""
     total = 0
     for term in axis.split("+"):
         factor, _, name = term.rpartition("*")
@@ -78,7 +78,7 @@ def check_positive(name: str, value: float) -> None:
 
 
 def check_input(u: Array, width: int) -> None:
-    """Raise a ValueError unless ``u`` is one document of that many features, (L, width)."""
+    """Raise a ValueError unless ``u`` is one document of ``width`` features, (L, width)."""
     if u.ndim != 2 or u.shape[0] == 0 or u.shape[1] != width:
         raise ValueError(f"u must have shape (L, {width}), one document from its first token, got {tuple(u.shape)}")
 
@@ -90,17 +90,17 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def generator(seed: int) -> np.random.Generator:
-    """numpy's default generator; a ValueError unless ``seed`` is an integer from 0 on."""
+    """Return numpy's default generator for ``seed``; raise a ValueError unless it is a non-negative integer."""
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed!r}")
     return np.random.default_rng(seed)
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    """log of numbers that are log-uniform on [low, high]."""
+    """Draw the logarithms of numbers that are log-uniform on [low, high]."""
     return rng.uniform(np.log(low), np.log(high), shape)
 
 
 def complex_normal(rng: np.random.Generator, shape: tuple[int, ...], variance: float = 1.0) -> Complex[np.ndarray, "..."]:
-    """Circular complex normal numbers, E|x|^2 = variance."""
+    """Draw circular complex normal numbers with E|x|^2 = variance."""
     return np.sqrt(variance / 2) * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))

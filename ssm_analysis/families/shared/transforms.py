@@ -1,4 +1,4 @@
-r"""How S4 and S4D turn free parameters into numbers with a sign, and a few copies of a system into one per channel.
+r"""The maps of S4 and S4D from free parameters to positive steps and rates, and from a few copies of a system to all channels.
 
 =========  ===================  ==========================
 name       f(x)                 range
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     import flint
 
 RELU_FLOOR = 1e-4
-"""What the original implementation adds to relu, so that a step or a decay rate is never 0."""
+"""The constant that the original implementation adds to relu, so that a step or a decay rate is never 0."""
 
 
 def apply_transform(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """f(x) for the transform of that name, without overflow on the way; differentiable.
+    """Return f(x) for the transform f called ``name``, without intermediate overflow; gradients pass through it.
 
     Raises
     ------
     ValueError
-        If there is no transform of that name.
+        If ``name`` is not in the table above.
 
     Examples
     --------
@@ -47,12 +47,12 @@ def apply_transform(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shap
 
 
 def exact_transform(name: str, x: float) -> "flint.arb":
-    """f(x) as a ball in the working precision of flint; x is taken as an exact number.
+    """Enclose f(x) in a ball, in the working precision of flint; x is taken as an exact number.
 
     Raises
     ------
     ValueError
-        If there is no transform of that name.
+        If ``name`` is not in the table above.
     """
     import flint
 
@@ -69,7 +69,9 @@ def exact_transform(name: str, x: float) -> "flint.arb":
 
 
 def tile_copies(x: Shaped[Array, "copies *rest"], d_model: int) -> Shaped[Array, "channels *rest"]:
-    """(S, ...) -> (H, ...): channel h uses copy h mod S, as ``einops.repeat(x, "t n -> (v t) n")`` does.
+    """Repeat S copies along the H channels, (S, ...) -> (H, ...): channel h uses copy h mod S.
+
+    Equivalent to ``einops.repeat(x, "t n -> (v t) n")``.
 
     Raises
     ------
