@@ -13,7 +13,7 @@ from ssm_analysis.certificates.sign_tests import Decay
 from ssm_analysis.systems import RealDiagonalSSM
 
 COVERED: tuple[str, ...] = ()
-"""Options that the theorems were written for."""
+"""Options that the theorems cover."""
 
 
 def certify(inquiry: Inquiry) -> Iterator[Certificate]:

@@ -20,7 +20,7 @@ def log_rates(params: Params, options: object) -> Mapping[str, Array]:
 
 
 def fresh(params: Params, options: object) -> Iterator[FreshTensor]:
-    """Yield gamma_log if it is what the eigenvalues make of it at initialization."""
+    """Yield gamma_log if it follows from the eigenvalues as at initialization."""
     expected = 0.5 * np.log(-np.expm1(-2 * np.exp(params["nu_log"])))
     if is_close(params["gamma_log"], expected, EXACT * 16):
         words = "log sqrt(1 - |lambda|^2) in every state, as at initialization"

@@ -15,7 +15,7 @@ SHAPES = {"nu_log": "N", "theta_log": "N", "gamma_log": "N", "B_re": "N H", "B_i
 
 
 def complex_weights(tensors: Tensors, options: Options) -> list[Part]:
-    """B and C as complex arrays, or as pairs of real and imaginary parts."""
+    """Decode B and C that are stored as complex arrays, or as pairs of real and imaginary parts."""
     B, C = complex_pairs(tensors["B"]), complex_pairs(tensors["C"])
     params = {name: tensors[name] for name in ("nu_log", "theta_log", "gamma_log", "D")}
     return [Part(params={**params, "B_re": np.real(B), "B_im": np.imag(B), "C_re": np.real(C), "C_im": np.imag(C)})]

@@ -44,18 +44,30 @@ SHAPES = {
 
 
 def init(*, d_model: int = 64, d_state: int = 64, r_min: float = 0.0, r_max: float = 1.0, max_phase: float = 6.28, seed: int = 0) -> Layer:
-    """A fresh layer: Lambda uniform (by area) on the ring r_min <= |Lambda| <= r_max, phases uniform on [0, max_phase].
+    """Initialize a layer: Lambda uniform by area on the ring r_min <= |Lambda| <= r_max, phases uniform on [0, max_phase].
 
     Parameters
     ----------
-    d_model, d_state
-        H and N.
+    d_model
+        Number of features H, in and out.
+    d_state
+        Number of modes N.
     r_min, r_max
-        Radii of the ring; the paper uses 0 and 1 in general, 0.9 and 0.999 for long memory.
+        Inner and outer radius of the ring; the paper uses 0 and 1 in general, 0.9 and 0.999 for long memory.
     max_phase
         Largest phase, rad/token; the paper reduces it to pi/10 for Path-X.
     seed
-        Seed of numpy's default generator.
+        Random seed of the parameters.
+
+    Returns
+    -------
+    Layer
+        A layer with float64 parameters.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
 
     References
     ----------
@@ -83,7 +95,7 @@ def init(*, d_model: int = 64, d_state: int = 64, r_min: float = 0.0, r_max: flo
 
 
 def system(params: Params, options: NoOptions = DEFAULTS) -> RealDiagonalSSM:
-    """The layer as one system with H inputs and outputs."""
+    """Return the layer as one system with H inputs and H outputs."""
     check_params("lru", params, SHAPES)
     xp = array_namespace(*params.values())
     log_poles = complex_from(-xp.exp(params["nu_log"]), xp.exp(params["theta_log"]))
@@ -93,13 +105,13 @@ def system(params: Params, options: NoOptions = DEFAULTS) -> RealDiagonalSSM:
 
 
 def core_input(params: Params, u: Float[Array, "l h"], options: NoOptions = DEFAULTS) -> Float[Array, "l h"]:
-    """The input itself."""
+    """Return the input itself, which drives the recurrence."""
     _check(params, u)
     return u
 
 
 def reference(params: Params, u: Float[Array, "l h"], options: NoOptions = DEFAULTS) -> Float[np.ndarray, "l h"]:
-    """The recurrence, step by step."""
+    """Run the recurrence of the paper step by step."""
     _check(params, u)
     p = {name: to_numpy(double(x)) for name, x in params.items()}
     lam = np.exp(-np.exp(p["nu_log"]) + 1j * np.exp(p["theta_log"]))
@@ -112,7 +124,7 @@ def reference(params: Params, u: Float[Array, "l h"], options: NoOptions = DEFAU
 
 
 def spectrum(params: Params, options: NoOptions = DEFAULTS) -> Spectrum:
-    """All N eigenvalues of Lambda."""
+    """Return all N eigenvalues of Lambda."""
     return diagonal_spectrum(system(params), one_of_each_pair=False)
 
 

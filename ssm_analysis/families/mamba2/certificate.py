@@ -30,7 +30,7 @@ COVERED = (
     "ssm_multipliers",
     "delta_scale",
 )
-"""Options that the theorems were written for."""
+"""Options that the theorems cover."""
 
 
 def certify(inquiry: Inquiry) -> Iterator[Certificate]:
@@ -42,7 +42,7 @@ def certify(inquiry: Inquiry) -> Iterator[Certificate]:
 
 
 def ranges(inquiry: Inquiry) -> Ranges:
-    """Return what is known of all heads together; channels are (heads, headdim)."""
+    """Return the ranges of decay rate, state and output of all heads; channels are (heads, headdim)."""
     p, options = inquiry.params(), inquiry.layer.options
     width = p["in_proj.weight"].shape[1]
     heads, headdim, groups, N, _ = sizes_of(p, np.zeros((1, width)), options)
@@ -83,7 +83,7 @@ def ranges(inquiry: Inquiry) -> Ranges:
 
 
 def _step(inquiry: Inquiry, p: dict[str, np.ndarray], heads: int) -> Interval:
-    """r + dt_bias by T3: a row without convolution is a window with the one tap 1."""
+    """Bound r + dt_bias by T3; a row without convolution is a window with the single tap 1."""
     if inquiry.inputs is None:
         infinite = np.full(heads, math.inf)
         return Interval(-infinite, infinite)
@@ -106,7 +106,7 @@ def _window(inquiry: Inquiry, p: dict[str, np.ndarray], rows: slice, scale: np.n
 def _sizes_behind_silu(
     inquiry: Inquiry, p: dict[str, np.ndarray], heads: int, headdim: int, groups: int, N: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """sup |x| (heads, headdim), |B| and |C| (heads, N)."""
+    """Bound |x| (heads, headdim), |B| and |C| (heads, N) after convolution and SiLU."""
     d, rows = heads * headdim, p["in_proj.weight"].shape[0]
     multipliers = inquiry.layer.options.ssm_multipliers
     first = rows - heads - d - 2 * groups * N

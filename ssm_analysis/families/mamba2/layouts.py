@@ -1,7 +1,7 @@
 """How checkpoints store Mamba-2, native and in Hugging Face transformers, and the models that contain it.
 
 The tensors have the same names everywhere; how many groups share B and C, how the step is clamped and what multiplies the projections
-stands in config.json, under names that differ:
+stand in config.json, under names that differ:
 
 ====================  ==============================================================================================
 Mamba-2, native       ssm_cfg: ngroups, dt_limit, d_ssm
@@ -29,11 +29,11 @@ CLAMPED_BELOW = ("nemotron_h", "NemotronH", "zamba2", "Zamba2")
 EIGHT_GROUPS = ("mamba2", "nemotron_h", "Mamba2Mixer", "NemotronH")
 GROUPS = ("n_groups", "ngroups", "mamba_n_groups", "mamba_ngroups")
 TIME_STEP_MIN = 1e-3
-"""Where config.json does not say otherwise."""
+"""Lower clamp of the step if config.json does not give one."""
 
 
-def of_relatives(config: Mapping[str, Any]) -> Options:
-    """What the kind of model implies beyond the values that stand in its configuration."""
+def options_from_config(config: Mapping[str, Any]) -> Options:
+    """Return the options that the kind of model implies and its configuration does not list by name."""
     section = section_of(config, (*CLAMPED_BELOW, *EIGHT_GROUPS))
     kinds = (str(section.get("model_type", "")), str(config.get("module_class", "")))
     implied: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def of_relatives(config: Mapping[str, Any]) -> Options:
 
 
 def native(tensors: Tensors, options: Options) -> list[Part]:
-    """The names are native; what stands behind the recurrence tells its width, where a gated MLP stands beside it."""
+    """Decode the native names; if a gated MLP shares in_proj, infer the width of the recurrence from the norm or out_proj."""
     params = {leaf: x for leaf, x in tensors.items() if leaf not in BEHIND}
     own: dict[str, Any] = {"D_has_hdim": len(params["D"]) != len(params["A_log"])}
     width = without_mlp = len(params["in_proj.weight"]) - len(params["conv1d.weight"]) - len(params["A_log"])  # d_ssm + 2 d_mlp
@@ -88,7 +88,7 @@ MAMBA2 = Layout(
         "ssm_multipliers": (1.0, 1.0, 1.0, 1.0, 1.0),
     },
     aliases={"n_groups": GROUPS[1:], "time_step_limit": ("dt_limit",)},
-    configured=of_relatives,
+    configured=options_from_config,
     refuses=unsupported_activation,
     decode=native,
 )

@@ -91,25 +91,29 @@ def init(
     dt_max: float = 1e-1,
     seed: int = 0,
 ) -> Layer:
-    """A fresh layer.
+    """Initialize a layer.
 
     Parameters
     ----------
-    d_model, d_state
-        Features, and real states per channel.
-    expand, headdim
-        There are expand d_model channels, headdim of them in each head; by default 64, or all in one head if they are fewer.
+    d_model
+        Number of features that enter the mixer.
+    d_state
+        Number of real states of each channel.
+    expand
+        Number of channels divided by ``d_model``.
+    headdim
+        Number of channels of each head; by default 64, or all channels in one head if there are fewer.
     n_groups
-        Groups of heads that share B and C.
+        Number of groups of heads that share B and C.
     d_conv
-        Width of the convolution.
+        Number of taps of the convolution.
     A_init
         ``uniform``: -A uniform on [1, 16], as the official implementation. ``arange``: -A = 1, ..., heads, as in Hugging
         Face transformers: the more heads, the faster the last ones forget.
     dt_min, dt_max
-        Range of the log-uniform initial steps, stored through dt_bias.
+        Smallest and largest initial step; the steps are log-uniform and stored through dt_bias.
     seed
-        Seed of numpy's default generator.
+        Random seed of the parameters.
     """
     check_sizes(d_model=d_model, d_state=d_state, expand=expand, n_groups=n_groups, d_conv=d_conv)
     d_ssm = expand * d_model
@@ -140,28 +144,28 @@ def init(
 
 
 def along(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None) -> DiagonalLTV:
-    """The heads x headdim systems of the layer along ``u``: batch shape (heads, headdim), one input and output each.
+    """Return the systems of the layer along ``u``, of one input and one output each: batch shape (heads, headdim).
 
-    The channels of a head share one copy of their matrices, so that the fields take l heads d_state numbers although they have
-    headdim times as many; they stay shared under indexing. `simulate` does write out the states, l headdim d_state numbers for each head:
-    of a large layer one head at a time, ``simulate(sys[j], x[:, j])``.
+    The channels of a head share one copy of their matrices, also after indexing: the fields have l heads headdim d_state entries and
+    occupy the memory of l heads d_state. `simulate` writes out the states, l headdim d_state numbers for each head, so simulate a
+    large layer one head at a time, ``simulate(sys[j], x[:, j])``.
 
     Parameters
     ----------
     params
-        As in the glossary.
+        The parameters of the glossary.
     u
-        What enters the mixer, behind the norm, from the first token of one document.
+        The input of the mixer, after the norm, from the first token of one document.
     options
-        See `Options`.
+        The options of the layer; see `Options`.
     channels
-        Only these heads, with all their channels.
+        Slice of the heads to compute, with all their channels; by default all heads.
     """
     return _control_form(recurrence(params, u, options, channels=channels))
 
 
 def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, size: int) -> Iterator[DiagonalLTV]:
-    """`along`, ``size`` heads at a time; what they share is computed once."""
+    """Yield the systems of `along`, ``size`` heads at a time; the projections that they share are computed once."""
     chosen = _selection(params, u, options)
     heads = chosen.delta.shape[1]
     return (_control_form(chosen.recurrence(slice(start, min(start + size, heads)))) for start in range(0, heads, size))
@@ -170,19 +174,19 @@ def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEF
 def recurrence(
     params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None
 ) -> DiagonalRecurrence:
-    """As `along`, read out after the update as in the paper: what a trainable layer runs."""
+    """Return the recurrence along ``u``, read out after the update as in the paper; trainable layers run it."""
     chosen = _selection(params, u, options)
     return chosen.recurrence(slice(None) if channels is None else channels)
 
 
 def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[Array, "l heads headdim 1"]:
-    """x behind the convolution and SiLU, what drives the recurrence."""
+    """Return x after the convolution and SiLU, which drives the recurrence."""
     sizes = sizes_of(params, u, options)
     return _projected(params, u, sizes, options)[0][..., None]
 
 
 def reference(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[np.ndarray, "l heads headdim 1"]:
-    """The recurrence, token by token."""
+    """Run the recurrence of the paper token by token."""
     heads, headdim, _, N, d_mlp = sizes_of(params, u, options)
     p, (low, high) = {name: to_numpy(double(v)) for name, v in params.items()}, options.time_step_limit
     d, L, K = heads * headdim, u.shape[0], p["conv1d.weight"].shape[2]
@@ -203,7 +207,7 @@ def reference(params: Params, u: Float[Array, "l d_model"], options: Options = D
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """What depends on the input, before it is written out for heads and states."""
+    """Coefficients along one input, before they are expanded to all heads and states."""
 
     a: Float[Array, " heads"]
     delta: Float[Array, "l heads"]
@@ -212,7 +216,7 @@ class _Selection:
     D: Float[Array, "heads headdim"]
 
     def recurrence(self, channels: slice) -> DiagonalRecurrence:
-        """The recurrence of some heads."""
+        """Return the recurrence of some heads."""
         xp = array_namespace(self.delta)
         heads, groups = self.delta.shape[1], self.B.shape[1]
         group = xp.asarray([i * groups // heads for i in range(heads)[channels]], device=device(self.B))
@@ -237,11 +241,11 @@ def _selection(params: Params, u: Float[Array, "l d_model"], options: Options) -
     )
 
 
-def _control_form(found: DiagonalRecurrence) -> DiagonalLTV:
-    """``found.system()``; the channels of a head share all but D: C Lambda and C B are formed once for all of them."""
-    head = found[:, :1]
+def _control_form(layer: DiagonalRecurrence) -> DiagonalLTV:
+    """Return ``layer.system()``, forming C Lambda and C B once for all channels of a head, which differ in D alone."""
+    head = layer[:, :1]
     return DiagonalLTV(
-        log_poles=head.log_poles, B=head.B, C=read_before(head.log_poles, head.C), D=matmul(head.C, head.B) + found.D, dt=found.dt
+        log_poles=head.log_poles, B=head.B, C=read_before(head.log_poles, head.C), D=matmul(head.C, head.B) + layer.D, dt=layer.dt
     )
 
 
@@ -256,12 +260,12 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(params: Params, u: Array, options: Options) -> Sizes:
-    """Return the sizes of the glossary, after checking that parameters, input and options fit each other."""
+    """Check that parameters, input and options fit each other, and return the sizes of the glossary."""
     n_groups, d_ssm = options.n_groups, options.d_ssm
-    known = check_params("mamba2", params, SHAPES | ({"D": "d_ssm"} if options.D_has_hdim else {}), optional=OPTIONAL)
-    check_input(u, known["d_model"])
-    heads, rows, mixed = known["heads"], known["rows"], known["mixed"]
-    width = rows - mixed - heads if d_ssm is None else d_ssm  # without an MLP all that is neither convolved nor a step is z
+    sizes = check_params("mamba2", params, SHAPES | ({"D": "d_ssm"} if options.D_has_hdim else {}), optional=OPTIONAL)
+    check_input(u, sizes["d_model"])
+    heads, rows, mixed = sizes["heads"], sizes["rows"], sizes["mixed"]
+    width = rows - mixed - heads if d_ssm is None else d_ssm  # without an MLP, the rows that are neither convolved nor a step are z
     twice_mlp, twice_states = rows - mixed - heads - width, mixed - width
     fits = width >= 1 and twice_mlp >= 0 and twice_states >= 1
     if not fits or width % heads or heads % n_groups or twice_mlp % 2 or twice_states % (2 * n_groups):
@@ -270,14 +274,14 @@ def sizes_of(params: Params, u: Array, options: Options) -> Sizes:
             "conv1d.weight (d_ssm + 2 n_groups d_state, 1, d_conv), where heads divides d_ssm and n_groups divides heads; "
             f"got {rows} and {mixed} rows with heads = {heads}, n_groups = {n_groups}, d_ssm = {d_ssm}"
         )
-    if known.get("d_ssm", width) != width:
-        raise ValueError(f"parameter 'D' of family 'mamba2' must have shape (d_ssm) = ({width}), got ({known['d_ssm']})")
+    if sizes.get("d_ssm", width) != width:
+        raise ValueError(f"parameter 'D' of family 'mamba2' must have shape (d_ssm) = ({width}), got ({sizes['d_ssm']})")
     N = twice_states // (2 * n_groups)
     return Sizes(heads=heads, headdim=width // heads, n_groups=n_groups, d_state=N, d_mlp=twice_mlp // 2)
 
 
 def _projected(params: Params, u: Array, sizes: Sizes, options: Options) -> tuple[Array, Array, Array, Array]:
-    """x (l, heads, headdim), B and C (l, n_groups, d_state), and r (l, heads), the step before its bias."""
+    """Return x (l, heads, headdim), B and C (l, n_groups, d_state), and r (l, heads), the step before its bias."""
     xp = array_namespace(*params.values())
     heads, headdim, groups, N, d_mlp = sizes
     d, behind_z = heads * headdim, 2 * d_mlp + heads * headdim
@@ -292,13 +296,13 @@ def _projected(params: Params, u: Array, sizes: Sizes, options: Options) -> tupl
 
 
 def _split(x: Float[Array, "l width"], *widths: int) -> list[Array]:
-    """Consecutive columns."""
+    """Split the columns into consecutive blocks of these widths."""
     ends = list(itertools.accumulate(widths))
     return [x[:, end - width : end] for width, end in zip(widths, ends, strict=True)]
 
 
 def at_bias(params: Params, options: Options = DEFAULTS) -> Float[Array, "heads 1"]:
-    """delta A with the step softplus(dt_bias) of each head; all states of its channels share it."""
+    """Return delta A with the step softplus(dt_bias) of each head, which all states of its channels share."""
     xp, (low, high) = array_namespace(*params.values()), options.time_step_limit
     delta = options.delta_scale * xp.clip(apply_transform("softplus", params["dt_bias"]), low, high)
     return (-xp.exp(params["A_log"]) * delta)[:, None]

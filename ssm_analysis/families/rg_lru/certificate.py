@@ -18,7 +18,7 @@ from ssm_analysis.certificates.selective import Ranges, selective_answers
 from ssm_analysis.certificates.window import Window, window_of
 
 COVERED = ("c", "epsilon", "reset_first")
-"""Options that the theorems were written for."""
+"""Options that the theorems cover."""
 
 
 def certify(inquiry: Inquiry) -> Iterator[Certificate]:
@@ -32,7 +32,7 @@ def certify(inquiry: Inquiry) -> Iterator[Certificate]:
 
 
 def ranges(inquiry: Inquiry) -> Ranges:
-    """Return what is known of all channels, each of which has one state."""
+    """Return the ranges of decay rate, state and output of all channels, each of which has one state."""
     p = inquiry.params()
     c, eps = float(inquiry.layer.options.c), float(inquiry.layer.options.epsilon)
     W = p["a_param"].shape[0]
@@ -78,7 +78,7 @@ def _reasons(inquiry: Inquiry, c: float, rate: np.ndarray) -> dict[str, str]:
 
 
 def _state(u: np.ndarray, rate: np.ndarray, eps: float) -> np.ndarray:
-    """u sqrt(1 - a^2 + eps) / (1 - a), largest at a_max; and u itself for the first token, which enters with gain 1.
+    """Bound the state by u sqrt(1 - a^2 + eps) / (1 - a) at a_max, and by u for the first token, which enters with gain 1.
 
     1 - a = 1 - e^-r >= r / (1 + r), and >= r - r^2/2; (1 + a)/(1 - a) = 2/(1 - a) - 1.
     """
@@ -90,7 +90,7 @@ def _state(u: np.ndarray, rate: np.ndarray, eps: float) -> np.ndarray:
 
 
 def _window(inquiry: Inquiry, p: dict[str, np.ndarray]) -> Window:
-    """x of the recurrence: the input itself, or conv(linear_x(u))."""
+    """Return the window of x, which is the input itself or conv(linear_x(u))."""
     assert inquiry.inputs is not None
     W = p["a_param"].shape[0]
     if "linear_x.weight" not in p:
@@ -103,7 +103,7 @@ def _window(inquiry: Inquiry, p: dict[str, np.ndarray]) -> Window:
 
 
 def _gate(window: Window, w: np.ndarray, b: np.ndarray) -> Interval:
-    """x_block @ w + b: block by block r sum_j ||(w^T k_j) W||, and the center for each set of taps."""
+    """Enclose x_block @ w + b, block by block: r sum_j ||(w^T k_j) W|| about the center for each set of taps."""
     heads, block, _ = w.shape
     low, high = [], []
     for i in range(heads):

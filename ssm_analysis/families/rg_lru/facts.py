@@ -10,7 +10,7 @@ NORM_PLACES = (
     NormPlace(module="temporal_block", norm="temporal_pre_norm", adds_one=True),
     NormPlace(module="hawk", norm="hawk_norm"),
 )
-"""In recurrentgemma, its port to transformers, and Hawk."""
+"""Norms in front of the layer in recurrentgemma, its port to transformers, and Hawk."""
 
 
 def width(params: Params, options: Options) -> int:
@@ -21,7 +21,7 @@ def width(params: Params, options: Options) -> int:
 
 
 def slowed(params: Params, options: Options, *, A_scale: float, delta_scale: float) -> Slowed:
-    """Return the layer with log a scaled by ``A_scale``, through c; a ValueError for a scale of the step, which it does not have."""
+    """Return the layer with log a scaled by ``A_scale``, through c; raise a ValueError for ``delta_scale``, since it has no step."""
     if delta_scale != 1:
         raise ValueError("an RG-LRU has no step delta to scale; scale its decay with A_scale")
     return Slowed(params=params, options=replace(options, c=options.c * A_scale))

@@ -19,11 +19,11 @@ from ssm_analysis.families.shared.layouts import Layout, Options, Part, Tensors
 
 LRU = "rg_lru."
 HAWK_EPSILON = 1e-6
-"""Hawk adds it under the root of the input gain."""
+"""The constant that Hawk adds under the root of the input gain."""
 
 
 def gemma_block(tensors: Tensors, options: Options) -> list[Part]:
-    """recurrentgemma with the linear map and the convolution in front of the recurrence."""
+    """Decode recurrentgemma with the linear map and the convolution in front of the recurrence."""
     params = {leaf.removeprefix(LRU): x for leaf, x in tensors.items()}
     if "linear_x.kernel" in params:
         params["linear_x.weight"] = params.pop("linear_x.kernel").T
@@ -31,7 +31,7 @@ def gemma_block(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def transformers(tensors: Tensors, options: Options) -> list[Part]:
-    """The port to transformers, with or without the block around the recurrence."""
+    """Decode the port to transformers, with or without the block around the recurrence."""
     t = {leaf.removeprefix(LRU): x for leaf, x in tensors.items()}
     params = {ours: t[theirs] for ours, theirs in TRANSFORMERS.items()}
     if "linear_x.weight" in t:
@@ -41,7 +41,7 @@ def transformers(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def hawk(tensors: Tensors, options: Options) -> list[Part]:
-    """Hawk; its exponent c is stored, with its sign turned."""
+    """Decode Hawk, which stores -c as a tensor."""
     W = len(tensors["forget_base"])
     forget, enter = np.split(tensors["gates.weight"], 2)
     params = {

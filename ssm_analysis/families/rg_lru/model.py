@@ -10,7 +10,7 @@ The complex variant (only_real=False in recurrentgemma) turns the state as well:
 
     log a[k] = -c r[k] softplus(a_param) + i r[k] a_imag_param,   gain sqrt(1 - |a[k]|^2),
 
-where the first half of x is the real part of what enters and the second half its imaginary part.
+where the first half of x is the real part of the input of the recurrence and the second half its imaginary part.
 
 Glossary
 --------
@@ -69,20 +69,22 @@ RINGS = ("a^8", "a")
 
 
 def init(*, d_model: int = 64, heads: int = 1, ring: str = "a^8", a_min: float = 0.9, a_max: float = 0.999, seed: int = 0) -> Layer:
-    """A fresh recurrence of width d_model, without the block around it.
+    """Initialize a recurrence of width d_model, without the block around it.
 
     Parameters
     ----------
-    d_model, heads
-        Width, and number of blocks of the gates.
+    d_model
+        Width W, the number of features and of states.
+    heads
+        Number of blocks of the gates, a divisor of ``d_model``.
     ring
-        What lies in [a_min, a_max]; the two published conventions differ. ``a^8``: the eigenvalue with the gate fully
+        The quantity that lies in [a_min, a_max]; the two published conventions differ. ``a^8``: the eigenvalue with the gate fully
         open, uniform, as the Griffin paper and Hawk in the companion code of arXiv 2403.16899. ``a``: its eighth root,
         with a uniform square, as the code of recurrentgemma; the eigenvalue with the gate open is then in [0.43, 0.992].
     a_min, a_max
-        The ring.
+        Smallest and largest value of that quantity.
     seed
-        Seed of numpy's default generator.
+        Random seed of the parameters.
     """
     check_sizes(d_model=d_model, heads=heads)
     check_choice("ring", ring, RINGS)
@@ -102,33 +104,33 @@ def init(*, d_model: int = 64, heads: int = 1, ring: str = "a^8", a_min: float =
 
 
 def along(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None) -> DiagonalLTV:
-    """The W scalar systems of the layer along ``u``: batch shape (W,), or (S,) of complex ones.
+    """Return the W scalar systems of the layer along ``u``: batch shape (W,), or (S,) in the complex variant.
 
-    At step 0 the pole is a[0] although the state it would multiply is zero, and the gain is 1 where ``reset_first``.
+    At step 0 the pole is a[0], although it multiplies a zero state, and the gain is 1 if ``reset_first``.
 
     Parameters
     ----------
     params
-        As in the glossary.
+        The parameters of the glossary.
     u
-        What enters the block, or a bare recurrence, from the first token of one document.
+        The input of the block, or of a bare recurrence, from the first token of one document.
     options
-        See `Options`.
+        The options of the layer; see `Options`.
     channels
-        Only these. The gates mix channels, so that it costs no less.
+        Slice of the channels to return; by default all. The gates mix channels, so a slice costs as much as the whole.
     """
     whole = recurrence(params, u, options)
     return (whole if channels is None else whole[channels]).system()
 
 
 def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, size: int) -> Iterator[DiagonalLTV]:
-    """`along`, ``size`` channels at a time."""
+    """Yield the systems of `along`, ``size`` channels at a time."""
     whole = recurrence(params, u, options)
     return (whole[start : start + size].system() for start in range(0, len(whole), size))
 
 
 def recurrence(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> DiagonalRecurrence:
-    """As `along`, read out after the update as in the paper: what a trainable layer runs."""
+    """Return the recurrence along ``u``, read out after the update as in the paper; trainable layers run it."""
     _check(params, u)
     xp = array_namespace(*params.values())
     x = _recurrence_input(params, u)
@@ -146,7 +148,7 @@ def recurrence(params: Params, u: Float[Array, "l d_model"], options: Options = 
 
 
 def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Inexact[Array, "l w 1"]:
-    """x, what drives the recurrence: ``u`` itself, or conv(linear_x(u)) where the block is present."""
+    """Return x, which drives the recurrence: ``u`` itself, or conv(linear_x(u)) if the block is present."""
     _check(params, u)
     x = _recurrence_input(params, u)
     S = params["a_param"].shape[0]
@@ -154,7 +156,7 @@ def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = 
 
 
 def reference(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Inexact[np.ndarray, "l w 1"]:
-    """The recurrence, token by token."""
+    """Run the recurrence of the paper token by token."""
     _check(params, u)
     p = {name: to_numpy(double(x)) for name, x in params.items()}
     x = to_numpy(u)
@@ -203,14 +205,14 @@ def _recurrence_input(params: Params, u: Array) -> Array:
 
 
 def _gate(w: Array, b: Array, x: Float[Array, "l w"]) -> Float[Array, "l states"]:
-    """sigmoid(x_block @ w + b), block by block."""
+    """Return sigmoid(x_block @ w + b), block by block."""
     xp, (heads, block, _) = array_namespace(x), w.shape
     pre = xp.matmul(xp.reshape(x, (-1, heads, 1, block)), w)[..., 0, :] + b
     return apply_transform("sigmoid", xp.reshape(pre, (x.shape[0], -1)))
 
 
 def at_bias(params: Params, options: Options = DEFAULTS) -> Inexact[Array, "s 1"]:
-    """log a with the gate sigmoid(b_a)."""
+    """Return log a with the gate sigmoid(b_a)."""
     xp = array_namespace(*params.values())
     gate = apply_transform("sigmoid", xp.reshape(params["a_gate.b"], (-1,)))
     log_poles = -options.c * apply_transform("softplus", params["a_param"]) * gate

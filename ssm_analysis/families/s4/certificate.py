@@ -27,7 +27,7 @@ from ssm_analysis.systems import StateSpace
 from ssm_analysis.xp import double, to_numpy
 
 COVERED = ("dt_transform", "real_transform", "imag_transform", "conj_sym", "strictly_causal")
-"""Options that the theorems were written for."""
+"""Options that the theorems cover."""
 
 
 def certify(inquiry: Inquiry) -> Iterator[Certificate]:
@@ -41,7 +41,7 @@ def certify(inquiry: Inquiry) -> Iterator[Certificate]:
 
 
 def dplr_answers(inquiry: Inquiry, sys: StateSpace) -> Iterator[Certificate]:
-    """Yield the answers about an S4 layer but those about its gains."""
+    """Yield the certificates of an S4 layer except those about its gains."""
     sys = sys.map(lambda x: to_numpy(double(x)))
     entries = list(np.ndindex(sys.batch_shape))
     found = contraction(inquiry)
@@ -68,7 +68,7 @@ def dplr_answers(inquiry: Inquiry, sys: StateSpace) -> Iterator[Certificate]:
 
 
 def contraction(inquiry: Inquiry) -> list[Circle] | None:
-    """||A_d||^2 <= 1 - 2 delta m / (1 + delta ||A||/2)^2 for each feature; None unless Q = P and all signs are right."""
+    """Bound ||A_d||^2 <= 1 - 2 delta m / (1 + delta ||A||/2)^2 for each feature; return None unless Q = P and all signs are right."""
     p, options = inquiry.params(), inquiry.layer.options
     real_transform, dt_transform = options.real_transform, options.dt_transform
     if "Q" in p and not np.array_equal(p["Q"], p["P"]):
@@ -107,7 +107,7 @@ def _enclosed(inquiry: Inquiry) -> list[Circle]:
 
 
 def _discretized(found: EnclosedEigenvalues | None, transform: str, step: float) -> Circle:
-    """Where (1 + w)/(1 - w) with w = delta lambda / 2 lies: |1 + w|^2 - |1 - w|^2 = 4 Re w."""
+    """Locate the poles (1 + w)/(1 - w), w = delta lambda / 2, relative to the circle: |1 + w|^2 - |1 - w|^2 = 4 Re w."""
     import flint
 
     if found is None:

@@ -12,7 +12,7 @@ from ssm_analysis.families.shared.transforms import apply_transform
 from ssm_analysis.xp import Array
 
 SECONDS_FOR_64_STATES = 1.3
-"""Of one eigenvalue problem in extended precision; eight times that for twice as many states."""
+"""Time of one eigenvalue problem in extended precision, s; twice as many states take eight times as long."""
 
 
 def width(params: Params, options: Options) -> int:
@@ -31,7 +31,7 @@ def steps(params: Params, options: Options) -> np.ndarray:
 
 
 def fresh(params: Params, options: Options) -> Iterator[FreshTensor]:
-    """Yield a if it is that of a HiPPO measure."""
+    """Yield A if it is the matrix of a HiPPO measure."""
     if "Q" in params or not options.conj_sym:
         return
     try:

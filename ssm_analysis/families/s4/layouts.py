@@ -42,7 +42,7 @@ CLIP = -1e-4
 
 
 def v4(tensors: Tensors, options: Options) -> list[Part]:
-    """Version 4: every name is native."""
+    """Decode version 4, whose names are native."""
     B, C, P = (complex_pairs(tensors[f"kernel.{name}"]) for name in ("B", "C", "P"))
     params = {
         "inv_dt": plain_step(tensors["kernel.inv_dt"], options),
@@ -59,7 +59,7 @@ def v4(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def v3(tensors: Tensors, options: Options) -> list[Part]:
-    """Version 3 (inv_w_real) and V2.1 (log_w_real)."""
+    """Decode version 3 (inv_w_real) and V2.1 (log_w_real)."""
     t = {leaf.removeprefix("kernel.kernel."): x for leaf, x in tensors.items()}
     rate = t["inv_w_real"] if "inv_w_real" in t else t["log_w_real"]
     own = {"real_transform": options.get("real_transform", "exp")}
@@ -73,7 +73,7 @@ def v3(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def v2(tensors: Tensors, options: Options) -> list[Part]:
-    """Version 2: A = diag(w) - P Q^T, or A = diag(w) - P P^* with hurwitz=True."""
+    """Decode version 2: A = diag(w) - P Q^T, or A = diag(w) - P P^* with hurwitz=True."""
     t = {leaf.removeprefix("kernel.kernel."): x for leaf, x in tensors.items()}
     B, C, P = (complex_pairs(t[name]) for name in ("B", "C", "P"))
     params = {"inv_dt": t["log_dt"][:, None], "P": P, "B": B[0], "C": C, "D": t["D"]}
@@ -88,7 +88,7 @@ def v2(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def v1(tensors: Tensors, options: Options) -> list[Part]:
-    """Version 1: A = diag(w) - p q^* with [B; p] and [C; q] stacked, y = 2 Re(conj(C) x)."""
+    """Decode version 1: A = diag(w) - p q^* with [B; p] and [C; q] stacked, y = 2 Re(conj(C) x)."""
     t = {leaf.removeprefix("kernel.krylov."): x for leaf, x in tensors.items()}
     B, C, w = (complex_pairs(t[name]) for name in ("B", "C", "w"))
     H = len(t["log_dt"])
@@ -109,7 +109,7 @@ def v1(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def annotated(tensors: Tensors, options: Options) -> list[Part]:
-    """annotated-s4: all N modes of each feature, features on axis 1."""
+    """Decode annotated-s4, which stores all N modes of each feature, features on axis 1."""
     t = {leaf: x.reshape(x.shape[0], -1, *x.shape[2:]) if leaf != "C" else x for leaf, x in tensors.items()}
     C = complex_pairs(t["C"])
     C = C[:, None] if C.ndim == 1 else C
@@ -132,13 +132,13 @@ def annotated(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def _length(stored: int, options: Options) -> int:
-    """The length that C belongs to: as the caller says, otherwise as it is stored."""
+    """Return the kernel length that C belongs to: the caller's ``l_max``, or else the stored one."""
     said = options.get("l_max")
     return stored if said is None else said
 
 
 def with_true_C(params: Tensors, options: Options, length: int) -> Tensors:
-    """The parameters with C in the place of C (I - A_d^length); length 0 for C itself."""
+    """Replace C (I - A_d^length) by C; with length 0 the parameters already hold C."""
     if length < 0:
         raise ValueError(f"the length of the kernel of S4 must not be negative, got {length}")
     if length == 0:
@@ -153,7 +153,7 @@ def with_true_C(params: Tensors, options: Options, length: int) -> Tensors:
 
 
 def discrete_matrices(params: Tensors, options: Options) -> Complex[np.ndarray, "h n n"]:
-    """A_d of each feature, in the complex coordinates [x; conj x]."""
+    """Return A_d of each feature, in the complex coordinates [x; conj x]."""
     H, paired = len(params["inv_dt"]), options.get("conj_sym", True)
     expand: Callable[[np.ndarray], np.ndarray] = _both if paired else np.asarray
     lam = -apply_transform(options["real_transform"], params["A_real"]) - 1j * apply_transform(options["imag_transform"], params["A_imag"])
@@ -166,7 +166,7 @@ def discrete_matrices(params: Tensors, options: Options) -> Complex[np.ndarray, 
 
 
 def kernel_length(nodes: np.ndarray) -> int:
-    """L of the stored e^{-2 pi i k/L}, k = 0..L//2."""
+    """Return L, given the stored e^{-2 pi i k/L} for k = 0, ..., L//2."""
     if len(nodes) == 1:
         return 1
     even, angle = 2 * (len(nodes) - 1), -np.angle(complex_pairs(nodes)[1])
@@ -174,12 +174,12 @@ def kernel_length(nodes: np.ndarray) -> int:
 
 
 def plain_step(inv_dt: np.ndarray, options: Options) -> np.ndarray:
-    """The step before its transform; with dt_fast it is stored behind asinh."""
+    """Return the step before its transform; with ``dt_fast`` the file stores its asinh."""
     return np.sinh(inv_dt) if options.get("dt_fast") else inv_dt
 
 
 def band(params: Tensors, options: Options) -> np.ndarray:
-    """1 for the modes that ``bandlimit`` keeps, (H, n): those with delta |Im A| / 2 pi below half of it."""
+    """Return 1 for each mode that ``bandlimit`` keeps and 0 for the others, (H, n); kept modes have delta |Im A| / 2 pi < bandlimit / 2."""
     H, limit = len(params["inv_dt"]), options.get("bandlimit")
     if limit is None:
         return np.ones((H, params["A_real"].shape[-1]))
@@ -189,7 +189,7 @@ def band(params: Tensors, options: Options) -> np.ndarray:
 
 
 def bare(layout: Layout, prefix: str) -> Layout:
-    """The same layout of a kernel on its own, without the block around it, whose D is taken as 0."""
+    """Return the layout of a kernel stored without the block around it; its D is taken as 0."""
 
     def cut(leaves: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(leaf.removeprefix(prefix) for leaf in leaves)
@@ -225,7 +225,7 @@ ANNOTATED_FIXED = {"dt_transform": "exp", "real_transform": "none", "imag_transf
 MODES = {"B": "1 S n 2", "P": "r S n 2", "C": "channels H n 2"}
 FOLDED = frozenset({"dt_fast", "bandlimit"})
 BILINEAR = {"disc": "bilinear"}
-"""What DPLR matrices are discretized by, whatever the option says."""
+"""The discretization of DPLR matrices, whatever the option says."""
 CHOICES = {**dict.fromkeys(TRANSFORMS, NAMES), "disc": ("zoh", "bilinear", "dss"), "dt_fast": (False, True)}
 KERNEL = "kernel.kernel."
 

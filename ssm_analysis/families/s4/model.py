@@ -82,25 +82,30 @@ def init(
     b_clip: float | None = 2.0,
     seed: int = 0,
 ) -> Layer:
-    """A fresh layer.
+    """Initialize a layer.
 
     Parameters
     ----------
-    d_model, d_state
-        H, and the number of states of each system, even. 64 states as in the official implementation.
+    d_model
+        Number of features H, each with a system of its own.
+    d_state
+        Number of states of each system, even; by default 64, as in the official implementation.
     measure
         The HiPPO matrix: ``legs`` (the paper's), ``legt`` or ``fout``.
     rank
-        Number of columns of P; by default what the measure needs, 1 or (legt) 2. Further columns are 0, as upstream.
+        Rank of the low-rank part; by default the rank that the measure needs, 2 for ``legt`` and 1 otherwise. Further columns are 0,
+        as upstream.
     dt_min, dt_max
-        Range of the log-uniform steps, one per feature; upstream's, for Path-X they use 1e-4 to 1e-1.
-    n_ssm, channels
-        Copies of (A, B), a divisor of d_model (1 in upstream's configuration, d_model in its code); outputs of each system.
+        Smallest and largest initial step; one step is drawn for each feature, log-uniformly. Upstream uses 1e-4 to 1e-1 for Path-X.
+    n_ssm
+        Number of copies of (A, B), a divisor of ``d_model``. Upstream's configuration has 1, its code defaults to ``d_model``.
+    channels
+        Number of outputs of each system.
     b_clip
-        Bound on |Im V^* B|, V the eigenvectors of the normal part: upstream clips since version 4, so that (A, B) is no
-        longer HiPPO's. None for HiPPO's.
+        Bound on |Im V^* B|, with V the eigenvectors of the normal part. Upstream clips since version 4, after which (A, B) is no
+        longer the pair of HiPPO; None keeps that pair.
     seed
-        Seed of numpy's default generator.
+        Random seed of the parameters.
 
     Raises
     ------
@@ -125,7 +130,7 @@ def init(
 
 
 def _dplr(measure: str, N: int, n_ssm: int, *, rank: int | None, b_clip: float) -> dict[str, np.ndarray]:
-    """A_real, A_imag, P and B of all copies: HiPPO in the coordinates in which its normal part is diagonal."""
+    """Return A_real, A_imag, P and B of all copies: HiPPO in the coordinates in which its normal part is diagonal."""
     _, B, P = hippo(measure, N)
     needed = P.shape[1]
     if rank is not None and rank < needed:
@@ -140,7 +145,7 @@ def _dplr(measure: str, N: int, n_ssm: int, *, rank: int | None, b_clip: float) 
 
 
 def system(params: Params, options: Options = DEFAULTS) -> StateSpace:
-    """The layer as H systems with one input and real matrices: batch shape (H,), p = channels.
+    """Return the layer as H systems with one input and real matrices: batch shape (H,), p = channels.
 
     The state is sqrt(2) [Re x; Im x]: a unitary change of coordinates from [x; conj x], so no norm and no eigenvector condition
     number changes. (Without conj_sym it is [Re x; Im x].)
@@ -148,9 +153,9 @@ def system(params: Params, options: Options = DEFAULTS) -> StateSpace:
     Parameters
     ----------
     params
-        As in the glossary.
+        The parameters of the glossary.
     options
-        See `Options`.
+        The options of the layer; see `Options`.
 
     Raises
     ------
@@ -178,14 +183,14 @@ def system(params: Params, options: Options = DEFAULTS) -> StateSpace:
 
 
 def _outer(P: Array, Q: Array) -> Array:
-    """2 [Re P; Im P] [Re Q; Im Q]^T, what [P; conj P] [Q; conj Q]^* is in the coordinates sqrt(2) [Re x; Im x]."""
+    """Return 2 [Re P; Im P] [Re Q; Im Q]^T, which is [P; conj P] [Q; conj Q]^* in the coordinates sqrt(2) [Re x; Im x]."""
     xp = array_namespace(P)
     left, right = (xp.concat([real(x), imag(x)], axis=-1) for x in (P, Q))
     return 2 * left[..., :, None] * right[..., None, :]
 
 
 def _realified(M: Array) -> Array:
-    """[[Re M, -Im M], [Im M, Re M]], the action of M on [Re x; Im x]."""
+    """Return [[Re M, -Im M], [Im M, Re M]], the action of M on [Re x; Im x]."""
     xp, re, im = array_namespace(M), real(M), imag(M)
     return xp.concat([xp.concat([re, -im], axis=-1), xp.concat([im, re], axis=-1)], axis=-2)
 
@@ -197,7 +202,7 @@ def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAUL
 
 
 def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[np.ndarray, "l h channels"]:
-    """The recurrence in the complex coordinates, feature by feature and step by step."""
+    """Run the recurrence of the paper in the complex coordinates, feature by feature and step by step."""
     check_input(u, _checked(params)["H"])
     p, u = {name: to_numpy(double(x)) for name, x in params.items()}, to_numpy(u)
     lam = -apply_transform(options.real_transform, p["A_real"]) - 1j * apply_transform(options.imag_transform, p["A_imag"])
@@ -220,12 +225,11 @@ def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULT
 
 
 def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
-    """The eigenvalues of A_d for each of the H features: of the matrix that the parameters store, in extended precision.
+    """Return the eigenvalues of A_d for each of the H features, from the stored matrix and in extended precision.
 
-    There are 2n of them, or n without conj_sym, where the real matrices of `system` have their conjugates too. The parameters
-    are taken as exact numbers. One eigenvalue problem for each different copy of A (for each feature where inv_dt is (H, n)), each
-    about 1.3 s with 64 states and eight times that for twice as many. The condition number is infinite where eigenvalues are
-    multiple.
+    There are 2n eigenvalues, or n without conj_sym; the real matrices of `system` then have the conjugates as well. The parameters
+    are taken as exact numbers. Each different copy of A, or each feature if inv_dt is (H, n), is one eigenvalue problem. It takes
+    about 1.3 s with 64 states, and eight times as long with twice as many. The condition number of a multiple eigenvalue is infinite.
 
     Raises
     ------
@@ -237,7 +241,7 @@ def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
 
 
 def initial_spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
-    """The same of the HiPPO matrix that fresh parameters mean, without the rounding of its two parts; see `ideal_spectrum`.
+    """Return the eigenvalues of A_d for the HiPPO matrix that fresh parameters approximate, without their rounding; see `ideal_spectrum`.
 
     Raises
     ------
@@ -247,14 +251,14 @@ def initial_spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
     if _checked(params)["k"] > 1:
         raise ValueError("with one step for each state, inv_dt (H, n), the discrete matrix is not that of a HiPPO matrix; use spectrum()")
     if not options.conj_sym or "Q" in params:
-        raise ValueError("the ideal matrix is known of layers that store P and one mode of each conjugate pair; use spectrum()")
+        raise ValueError("only layers that store P and one mode of each conjugate pair have an ideal matrix; use spectrum()")
     measure = measure_of(params, options)
     delta = to_numpy(apply_transform(options.dt_transform, params["inv_dt"]))[:, 0]
     return ideal_spectrum(measure, 2 * params["A_real"].shape[1], delta)
 
 
 def _checked(params: Params) -> dict[str, int]:
-    """The sizes of the glossary."""
+    """Check the parameters and return the sizes of the glossary."""
     sizes = check_params("s4", params, SHAPES, optional=OPTIONAL)
     if sizes["k"] not in (1, sizes["n"]):
         raise ValueError(f"inv_dt must have shape (H, 1) or (H, n) with n = {sizes['n']}, got {tuple(params['inv_dt'].shape)}")

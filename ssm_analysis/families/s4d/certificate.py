@@ -15,7 +15,7 @@ from ssm_analysis.families.shared.transforms import tile_copies
 from ssm_analysis.systems import RealDiagonalSSM
 
 COVERED = ("dt_transform", "real_transform", "imag_transform", "disc", "strictly_causal")
-"""Options that the theorems were written for."""
+"""Options that the theorems cover."""
 
 
 def certify(inquiry: Inquiry) -> Iterator[Certificate]:

@@ -36,7 +36,7 @@ def turns(params: Params, options: Options) -> np.ndarray | None:
 
 
 def fresh(params: Params, options: Options) -> Iterator[FreshTensor]:
-    """Yield A_imag if it is that of a named initialization."""
+    """Yield A_imag if it equals that of a named initialization."""
     if "A_imag" not in params or options.imag_transform != "none":
         return
     frequency, n = np.abs(params["A_imag"]), params["A_imag"].shape[-1]

@@ -23,11 +23,11 @@ from ssm_analysis.families.shared.layouts import Layout, Options, Part, Tensors,
 from ssm_analysis.families.shared.transforms import apply_transform, tile_copies
 
 DSS_GUARD = 1e-7
-"""Added to |x|^2 in the reciprocal of x in the normalization of DSS, as upstream."""
+"""The constant that upstream adds to |x|^2 where the normalization of DSS divides by x."""
 
 
 def v4(tensors: Tensors, options: Options) -> list[Part]:
-    """Version 4: every name is native."""
+    """Decode version 4, whose names are native."""
     t = {leaf.removeprefix("kernel."): x for leaf, x in tensors.items()}
     params = {"inv_dt": plain_step(t["inv_dt"], options), "A_real": t["A_real"], "B": t["B"][0], "C": t["C"], "D": t["D"]}
     if "A_imag" in t:
@@ -37,7 +37,7 @@ def v4(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def v3(tensors: Tensors, options: Options) -> list[Part]:
-    """Version 3."""
+    """Decode version 3."""
     t = {leaf.removeprefix(KERNEL): x for leaf, x in tensors.items()}
     params = {"inv_dt": t["log_dt"][:, None], "A_real": t["inv_A_real"], "A_imag": -t["A_imag"], "B": complex_pairs(t["B"]), "D": t["D"]}
     params["C"] = complex_pairs(t["C"]) * band(params, {**options, **STEP_IS_EXP})
@@ -45,7 +45,7 @@ def v3(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def v21(tensors: Tensors, options: Options) -> list[Part]:
-    """V2.1: B was multiplied into C at initialization."""
+    """Decode V2.1, which multiplied B into C at initialization."""
     t = {leaf.removeprefix(KERNEL): x for leaf, x in tensors.items()}
     params = {"inv_dt": t["log_dt"][:, None], "A_real": t["log_w_real"], "A_imag": -t["w_imag"], "C": complex_pairs(t["C"]), "D": t["D"]}
     params["B"] = np.ones_like(params["A_real"], dtype=np.complex128)
@@ -53,7 +53,7 @@ def v21(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def v21_dss(tensors: Tensors, options: Options) -> list[Part]:
-    """V2.1 with disc="dss", which alone stores w whole: its real part may be positive."""
+    """Decode V2.1 with disc="dss", the only one that stores w as one complex tensor, whose real part may be positive."""
     t = {leaf.removeprefix(KERNEL): x for leaf, x in tensors.items()}
     w = complex_pairs(t["w"])
     params = {
@@ -68,7 +68,7 @@ def v21_dss(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def minimal(tensors: Tensors, options: Options) -> list[Part]:
-    """models/s4/s4d.py: A = -exp(log_A_real) + i A_imag, B = 1."""
+    """Decode models/s4/s4d.py: A = -exp(log_A_real) + i A_imag, B = 1."""
     t = {leaf.removeprefix("kernel."): x for leaf, x in tensors.items()}
     C = complex_pairs(t["C"])
     params = {"inv_dt": t["log_dt"][:, None], "A_real": t["log_A_real"], "A_imag": -t["A_imag"], "B": np.ones_like(C), "C": C[None]}
@@ -76,7 +76,7 @@ def minimal(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def annotated(tensors: Tensors, options: Options) -> list[Part]:
-    """annotated-s4: all N modes of each feature, features on axis 1, y = Re(C x) without the factor 2, B = 1."""
+    """Decode annotated-s4: all N modes of each feature, features on axis 1, y = Re(C x) without the factor 2, B = 1."""
     t = {leaf: x.reshape(x.shape[0], -1) if leaf != "C" else x for leaf, x in tensors.items()}
     C = complex_pairs(t["C"])
     C = (C[:, None] if C.ndim == 1 else C).T
@@ -85,7 +85,7 @@ def annotated(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def _discretized(params: dict[str, np.ndarray], options: Options, transforms: Mapping[str, str]) -> list[Part]:
-    """The parts as they stand, or as zero-order hold where the discretization is that of DSS."""
+    """Return the parts of a layer; if it uses the discretization of DSS, rewrite it as zero-order hold."""
     if options["disc"] != "dss":
         return in_two_directions(params, {})
     if options["l_max"] is None:
@@ -98,7 +98,7 @@ def _discretized(params: dict[str, np.ndarray], options: Options, transforms: Ma
 
 
 def _softmax_over_hold(params: Tensors, transforms: Mapping[str, str], L: int) -> np.ndarray:
-    """What turns the weights C of DSS into those of zero-order hold with the factor 2 of S4D, mode by mode.
+    """Return the factor that turns the weights C of DSS into those of zero-order hold with the factor 2 of S4D, mode by mode.
 
     K[l] = Re sum_n C_n B_n s(delta A_n L)/A_n e^{delta A_n l}, where s(x) = (e^{delta A} - 1)/(e^x - 1) and where modes that grow
     are counted from the end of the sequence; zero-order hold has 2 Re sum_n C_n B_n (e^{delta A_n} - 1)/A_n e^{delta A_n l}.

@@ -49,7 +49,7 @@ SHAPES = {"inv_dt": "H k", "A_real": "S n", "A_imag": "S n", "B": "S n", "C": "c
 INITS = ("legs", "lin", "inv", "real", "random")
 DISCRETIZATIONS = {"zoh": zero_order_hold, "bilinear": bilinear}
 B_CLIP = 2.0
-"""The official implementation clips Im(V* B) of LegS to this since version 4."""
+"""Bound on |Im(V* B)| of LegS, to which the official implementation clips it since version 4."""
 
 
 def init(
@@ -64,23 +64,27 @@ def init(
     channels: int = 1,
     seed: int = 0,
 ) -> Layer:
-    """A fresh layer.
+    """Initialize a layer.
 
     Parameters
     ----------
-    d_model, d_state
-        H, and the number of states of each system: n = d_state / 2 pairs (S4D-Real: n = d_state real modes).
+    d_model
+        Number of features H, each with a system of its own.
+    d_state
+        Number of states of each system: n = d_state / 2 pairs (S4D-Real: n = d_state real modes).
     init
         ``legs``: normal part of HiPPO-LegS; ``lin``: -1/2 - i pi k; ``inv``: -1/2 - i (N/pi) (N/(2k+1) - 1);
         ``real``: -(k+1); ``random``: -1/2 - i e^w with normal w. (Section 4 of the paper; random as upstream.)
     disc
-        ``zoh`` or ``bilinear``.
+        Discretization: ``zoh`` (zero-order hold) or ``bilinear``.
     dt_min, dt_max
-        Range of the log-uniform steps, one per feature.
-    n_ssm, channels
-        Copies of (A, B), a divisor of d_model; outputs of each system.
+        Smallest and largest initial step; one step is drawn for each feature, log-uniformly.
+    n_ssm
+        Number of copies of (A, B), a divisor of ``d_model``.
+    channels
+        Number of outputs of each system.
     seed
-        Seed of numpy's default generator.
+        Random seed of the parameters.
     """
     check_sizes(d_model=d_model, d_state=d_state, n_ssm=n_ssm, channels=channels)
     check_choice("init", init, INITS)
@@ -99,7 +103,7 @@ def init(
 
 
 def _modes(init: str, N: int, n_ssm: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A_real, A_imag and B of all copies."""
+    """Return A_real, A_imag and B of all copies."""
     if init == "real":
         rate = np.arange(1, N + 1.0)
         return {"A_real": np.tile(np.log(rate), (n_ssm, 1)), "B": np.ones((n_ssm, N))}
@@ -118,14 +122,14 @@ def _modes(init: str, N: int, n_ssm: int, rng: np.random.Generator) -> dict[str,
 
 
 def system(params: Params, options: Options = DEFAULTS) -> RealDiagonalSSM:
-    """The layer as H systems with one input each: batch shape (H,), p = channels.
+    """Return the layer as H systems with one input each: batch shape (H,), p = channels.
 
     Parameters
     ----------
     params
-        As in the glossary.
+        The parameters of the glossary.
     options
-        See `Options`.
+        The options of the layer; see `Options`.
     """
     H = _checked(params)["H"]
     xp = array_namespace(*params.values())
@@ -145,7 +149,7 @@ def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAUL
 
 
 def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[np.ndarray, "l h channels"]:
-    """The recurrence, feature by feature and step by step."""
+    """Run the recurrence of the paper feature by feature and step by step."""
     check_input(u, _checked(params)["H"])
     p = {name: to_numpy(double(x)) for name, x in params.items()}
     transformed = {name: apply_transform(t, p[name]) for name, t in (("inv_dt", options.dt_transform), ("A_real", options.real_transform))}
@@ -166,13 +170,13 @@ def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULT
 
 
 def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
-    """The n stored eigenvalues of A_d, for each of the H features."""
+    """Return the n stored eigenvalues of A_d for each of the H features."""
     sys = system(params, options)
     return diagonal_spectrum(sys, one_of_each_pair="A_imag" in params)
 
 
 def _checked(params: Params) -> dict[str, int]:
-    """The sizes of the glossary."""
+    """Check the parameters and return the sizes of the glossary."""
     sizes = check_params("s4d", params, SHAPES, optional=("A_imag",))
     if "A_imag" not in params and (is_complex(params["B"]) or is_complex(params["C"])):
         raise KeyError("parameters of family 's4d': missing A_imag; only S4D-Real, whose B and C are real, has none")

@@ -14,7 +14,7 @@ from ssm_analysis.families.s5.model import CLIP
 from ssm_analysis.systems import RealDiagonalSSM
 
 COVERED = ("discretization", "conj_sym", "clip_eigs", "step_rescale")
-"""Options that the theorems were written for."""
+"""Options that the theorems cover."""
 
 
 def certify(inquiry: Inquiry) -> Iterator[Certificate]:

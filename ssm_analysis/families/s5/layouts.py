@@ -20,7 +20,7 @@ from ssm_analysis.families.shared.layouts import REVERSE, Layout, Options, Part,
 
 
 def linderman(tensors: Tensors, options: Options) -> list[Part]:
-    """The flax module; whether it keeps one mode of each pair is read off the signs of Lambda_im where nobody says so."""
+    """Decode the flax module; without ``conj_sym``, infer from the signs of Lambda_im whether it keeps one mode of each pair."""
     C = np.concatenate([complex_pairs(tensors[name]) for name in ("C", "C1", "C2") if name in tensors], axis=-1)
     params = {name: tensors[name] for name in ("Lambda_re", "Lambda_im", "D")}
     params |= {"B": complex_pairs(tensors["B"]), "log_step": tensors["log_step"].reshape(-1)}
@@ -33,7 +33,7 @@ def linderman(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def torch_port(tensors: Tensors, options: Options) -> list[Part]:
-    """s5-pytorch."""
+    """Decode s5-pytorch."""
     lam = complex_pairs(tensors["Lambda"])
     if "BP" in tensors:
         BP, BH, CH, CP = (complex_pairs(tensors[name]) for name in ("BP", "BH", "CH", "CP"))
@@ -45,7 +45,7 @@ def torch_port(tensors: Tensors, options: Options) -> list[Part]:
 
 
 def _directions(params: dict[str, np.ndarray], C: np.ndarray, options: Options) -> list[Part]:
-    """Both directions count the current token, so that the reverse one differs by its C, and D = 0."""
+    """Return one part for each direction; both count the current token, and the reverse part has its own C and D = 0."""
     P = len(params["Lambda_re"])
     if C.shape[1] == P:
         return [Part(params={**params, "C": C}, options=options)]
@@ -57,13 +57,13 @@ def _directions(params: dict[str, np.ndarray], C: np.ndarray, options: Options) 
     ]
 
 
-def chosen_rule(config: Mapping[str, Any]) -> Options:
-    """The discretization of a live module of s5-pytorch, which keeps the function that carries it out."""
+def options_from_config(config: Mapping[str, Any]) -> Options:
+    """Return the discretization of a live module of s5-pytorch, which keeps the function that carries it out."""
     return {"discretization": str(config["discretize"]).removeprefix("discretize_")} if "discretize" in config else {}
 
 
 def unsupported(config: Mapping[str, Any]) -> str:
-    """Why a live module of s5-pytorch is no S5."""
+    """Return why a live module of s5-pytorch is no S5; empty if it is one."""
     if config.get("liquid") is True:
         return "liquid S5 is not linear"
     if config.get("degree", 1) != 1:
@@ -92,7 +92,7 @@ TORCH = Layout(
     choices={"discretization": ("zoh", "bilinear")},
     aliases={"step_rescale": ("step_scale",)},
     fixed={"conj_sym": False, "clip_eigs": False},
-    configured=chosen_rule,
+    configured=options_from_config,
     refuses=unsupported,
     decode=torch_port,
 )

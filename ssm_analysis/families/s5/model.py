@@ -62,28 +62,30 @@ def init(
     dt_max: float = 1e-1,
     seed: int = 0,
 ) -> Layer:
-    """A fresh layer: ``blocks`` copies of the normal part of HiPPO-LegS of size d_state / blocks (HiPPO-N).
+    """Initialize a layer from ``blocks`` copies of HiPPO-N, the normal part of HiPPO-LegS, each with d_state / blocks states.
 
     Parameters
     ----------
-    d_model, d_state
-        H, and the number of states: P = d_state / 2 are stored with conjugate symmetry.
+    d_model
+        Number of features H, in and out.
+    d_state
+        Number of states; with conjugate symmetry P = d_state / 2 of them are stored.
     blocks
         Number of HiPPO-N blocks; the official experiments use 3 to 16.
     C_init
         ``trunc_standard_normal`` and ``lecun_normal`` draw C in the original coordinates of HiPPO and rotate it, with
-        E|c|^2 = 2 / d_state and 2 / (d_model d_state), what the official code makes of these names;
-        ``complex_normal`` draws it in the eigenbasis, E|c|^2 = 1.
+        E|c|^2 = 2 / d_state and 2 / (d_model d_state) as in the official code;
+        ``complex_normal`` draws it in the eigenbasis with E|c|^2 = 1.
     discretization
-        ``zoh`` or ``bilinear``.
+        ``zoh`` (zero-order hold) or ``bilinear``.
     conj_sym
-        Store one mode of each pair.
+        Whether to store one mode of each conjugate pair instead of all modes.
     clip_eigs
-        Keep the real parts of the eigenvalues below -1e-4.
+        Whether the layer keeps the real parts of its eigenvalues at -1e-4 or below.
     dt_min, dt_max
-        Range of the log-uniform steps.
+        Smallest and largest initial step; one step is drawn for each mode, log-uniformly.
     seed
-        Seed of numpy's default generator.
+        Random seed of the parameters.
     """
     check_sizes(d_model=d_model, d_state=d_state, blocks=blocks)
     check_choice("C_init", C_init, C_INITS)
@@ -111,7 +113,7 @@ def init(
 
 
 def _block_hippo(d_state: int, blocks: int, *, conj_sym: bool) -> tuple[Complex[np.ndarray, " p"], Complex[np.ndarray, "n p"]]:
-    """Eigenvalues and eigenvectors of the block-diagonal HiPPO-N matrix."""
+    """Return the eigenvalues and eigenvectors of the block-diagonal HiPPO-N matrix."""
     lam, V = normal_part("legs", d_state // blocks)
     if not conj_sym:
         lam, V = np.concatenate([lam, lam.conj()]), np.concatenate([V, V.conj()], axis=1)
@@ -119,7 +121,7 @@ def _block_hippo(d_state: int, blocks: int, *, conj_sym: bool) -> tuple[Complex[
 
 
 def system(params: Params, options: Options = DEFAULTS) -> RealDiagonalSSM:
-    """The layer as one system with H inputs and outputs."""
+    """Return the layer as one system with H inputs and H outputs."""
     check_params("s5", params, SHAPES)
     xp = array_namespace(*params.values())
     re = params["Lambda_re"]
@@ -136,7 +138,7 @@ def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAUL
 
 
 def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[np.ndarray, "l h"]:
-    """The recurrence, step by step."""
+    """Run the recurrence of the paper step by step."""
     check_input(u, check_params("s5", params, SHAPES)["H"])
     p = {name: to_numpy(double(x)) for name, x in params.items()}
     lam = (np.minimum(p["Lambda_re"], CLIP) if options.clip_eigs else p["Lambda_re"]) + 1j * p["Lambda_im"]
@@ -155,6 +157,6 @@ def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULT
 
 
 def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
-    """The P stored eigenvalues of Lambda_d."""
+    """Return the P stored eigenvalues of Lambda_d."""
     sys = system(params, options)
     return diagonal_spectrum(sys, one_of_each_pair=options.conj_sym)

@@ -38,13 +38,13 @@ class Head:
 
     @property
     def parts(self) -> tuple[slice, slice, slice]:
-        """Rows of r, B and C."""
+        """Return the rows of r, B and C."""
         rank, n = self.dt_proj.shape[1], self.a.lo.shape[1]
         return slice(0, rank), slice(rank, rank + n), slice(rank + n, rank + 2 * n)
 
 
 COVERED = ("conv_padding", "dt_offset", "mixer_rms_eps", "delta_scale")
-"""Options that the theorems were written for."""
+"""Options that the theorems cover."""
 
 
 def certify(inquiry: Inquiry) -> Iterator[Certificate]:
@@ -56,7 +56,7 @@ def certify(inquiry: Inquiry) -> Iterator[Certificate]:
 
 
 def ranges(inquiry: Inquiry) -> Ranges:
-    """Return what is known of all heads together."""
+    """Return the ranges of decay rate, state and output of all heads together."""
     options = inquiry.layer.options
     parts = [_head_ranges(inquiry, head) for head in heads(inquiry)]
     rate, state, output, pre_lo, pre_hi = (np.concatenate([p[i] for p in parts]) for i in range(5))
@@ -115,7 +115,7 @@ def _step(softplus_of: Interval, offset: float, scale: float) -> Quantity:
 
 
 def heads(inquiry: Inquiry) -> list[Head]:
-    """The heads of the layer; Mamba has one."""
+    """Return the heads of the layer; Mamba has one."""
     p = with_heads(inquiry.params())
     zero = np.zeros(p["x_proj.weight"].shape[1])
     count, channels, _ = p["A_log"].shape
@@ -150,7 +150,7 @@ def heads(inquiry: Inquiry) -> list[Head]:
 
 
 def step_rows(head: Head) -> Rows:
-    """pre as linear functions of u, one for each channel."""
+    """Return the step before softplus as linear functions of u, one for each channel."""
     assert head.window is not None
     r = head.parts[0]
     R, rank = head.dt_proj @ head.x_proj[r], head.dt_proj.shape[1]
@@ -161,7 +161,7 @@ def step_rows(head: Head) -> Rows:
 
 
 def _head_ranges(inquiry: Inquiry, head: Head) -> tuple[np.ndarray, ...]:
-    """rate, state (channels, d_state), output, and the two ends of the step before softplus."""
+    """Bound the rate, the state (channels, d_state) and the output, and return the two ends of the step before softplus."""
     offset = float(inquiry.layer.options.dt_offset)
     channels, n = head.a.lo.shape
     unknown, window = np.full(channels, math.inf), head.window
@@ -195,7 +195,7 @@ def _head_ranges(inquiry: Inquiry, head: Head) -> tuple[np.ndarray, ...]:
 
 
 def _normalized(head: Head) -> tuple[Interval, np.ndarray, np.ndarray]:
-    """||v / rms(v)|| <= sqrt(length), times the learned weights."""
+    """Bound the step before softplus, |B| and |C| by ||v / rms(v)|| <= sqrt(length), times the learned weights."""
     assert head.norms is not None
     w_r, w_B, w_C = head.norms
     rank, n = head.dt_proj.shape[1], len(w_B)

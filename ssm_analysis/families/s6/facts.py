@@ -13,8 +13,8 @@ from ssm_analysis.families.shared.transforms import apply_transform
 from ssm_analysis.xp import Array
 
 NORM_PLACES = (NormPlace(module="mixer", norm="norm"), NormPlace(module="mamba", norm="input_layernorm"))
-"""In Mamba, Mamba-2, Falcon-Mamba and Nemotron-H; in Jamba, Zamba, Zamba-2, Bamba, Falcon-H1 and Granite. A name that means several
-things in different models (``norm`` beside ``mamba``, before or behind it) is not here."""
+"""Norms in front of the layer: the first in Mamba, Mamba-2, Falcon-Mamba and Nemotron-H, the second in Jamba, Zamba, Zamba-2, Bamba,
+Falcon-H1 and Granite. A name with different meanings in different models (``norm`` beside ``mamba``) is left out."""
 
 
 def width(params: Params, options: Options) -> int:
@@ -48,7 +48,7 @@ def dead_channels(params: Params, options: object) -> DeadUnits:
 
 
 def output_gate(params: Params, options: Options) -> OutputGate | None:
-    """Return the rows of in_proj behind those of x; None for Zamba, whose gate is interleaved with them."""
+    """Return the rows of in_proj after those of x; return None for Zamba, which interleaves both."""
     if "x_proj_weight" in params:
         return None
     weight = params["in_proj.weight"]

@@ -20,21 +20,21 @@ from typing import Any
 from ssm_analysis.families.shared.layouts import REVERSE, Layout, Options, Part, Tensors, nothing, section_of
 
 DEFAULT_EPSILON = 1e-6
-"""Of the norms of r, B and C in Falcon-Mamba and Jamba."""
+"""Epsilon of the norms of r, B and C in Falcon-Mamba and Jamba."""
 FALCON = ("falcon_mamba", "FalconMamba")
 SILU = ("silu", "swish")
 
 
 def unsupported_activation(config: Mapping[str, Any]) -> str:
-    """Why a model whose mixer has another activation than SiLU is no S6; the first name that is there counts."""
+    """Return why a model is no S6 if the activation of its mixer is not SiLU; empty if it is. The first name that is there counts."""
     of_mixer = [name for name in ("hidden_mamba_act", "mamba_hidden_act", "activation", "hidden_act") if isinstance(config.get(name), str)]
     if of_mixer and config[of_mixer[0]] not in SILU and config.get("model_type") != "zamba2":  # whose hidden_act is that of its MLP
         return f"{of_mixer[0]} is {config[of_mixer[0]]!r}, while the recurrences of Mamba are known here with silu alone"
     return ""
 
 
-def of_mamba(config: Mapping[str, Any]) -> Options:
-    """Falcon-Mamba has Mamba's tensors; its name alone tells that it normalizes r, B and C where it does not say by which epsilon."""
+def options_from_config(config: Mapping[str, Any]) -> Options:
+    """Return the epsilon of Falcon-Mamba if its configuration leaves it out; only its name says that it normalizes r, B and C."""
     section = section_of(config, FALCON)
     names = (str(section.get("model_type", "")), str(config.get("module_class", "")))
     said = {"mixer_rms_eps", "rms_eps"} & {*section, *config}
@@ -42,7 +42,7 @@ def of_mamba(config: Mapping[str, Any]) -> Options:
 
 
 def bidirectional(tensors: Tensors, options: Options) -> list[Part]:
-    """Two recurrences behind one in_proj; the reverse one reads the signal from its end."""
+    """Decode two recurrences behind one in_proj; the reverse one reads the signal from its end."""
     shared = {leaf: x for leaf, x in tensors.items() if leaf.startswith("in_proj")}
     forward = {leaf: x for leaf, x in tensors.items() if leaf in SHAPES}
     reverse = {leaf: tensors[theirs] for leaf, theirs in REVERSED.items() if theirs in tensors}
@@ -79,7 +79,7 @@ MAMBA = Layout(
     options={"mixer_rms_eps": None, "conv_padding": "causal", "dt_offset": 0.0},
     choices={"conv_padding": ("causal", "same")},
     aliases={"mixer_rms_eps": ("rms_eps",)},
-    configured=of_mamba,
+    configured=options_from_config,
     refuses=unsupported_activation,
 )
 BIMAMBA = replace(

@@ -6,7 +6,7 @@ r"""S6, the selective layer of Mamba: step, input and output weights depend on t
 The state is discretized exactly, the input by Euler: the official code does so, while the paper states zero-order hold.
 The gate SiLU(z) and the output projection that follow are not part of the recurrence.
 
-Its relatives change how r, B and C come about, nothing else:
+Its relatives differ only in how they compute r, B and C:
 
 ============  ================================================================================================================
 Falcon-Mamba  r, B and C are divided by their root mean squares: mixer_rms_eps
@@ -109,23 +109,27 @@ def init(
     dt_max: float = 1e-1,
     seed: int = 0,
 ) -> Layer:
-    """A fresh layer.
+    """Initialize a layer.
 
     Parameters
     ----------
-    d_model, d_state
-        Features, and real states per inner channel.
-    expand, d_conv
-        d_inner / d_model, and the width of the convolution.
+    d_model
+        Number of features that enter the mixer.
+    d_state
+        Number of real states of each inner channel.
+    expand
+        Number of inner channels divided by ``d_model``.
+    d_conv
+        Number of taps of the convolution.
     dt_rank
         Width of the bottleneck of the step; by default ceil(d_model / 16).
     A_init
         ``s4d_real``: A = -(1, ..., d_state) in every channel, the default of Mamba. ``near_unit``: A = -1/2 for every
         state, which puts all eigenvalues near the circle.
     dt_min, dt_max
-        Range of the log-uniform initial steps, stored through the bias of the step.
+        Smallest and largest initial step; the steps are log-uniform and stored through the bias of the step.
     seed
-        Seed of numpy's default generator.
+        Random seed of the parameters.
     """
     check_sizes(d_model=d_model, d_state=d_state, expand=expand, d_conv=d_conv)
     dt_rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
@@ -153,30 +157,30 @@ def init(
 
 
 def initial_step_bias(rng: np.random.Generator, dt_min: float, dt_max: float, count: int) -> Float[np.ndarray, " count"]:
-    """softplus^-1 of steps that are log-uniform on [dt_min, dt_max] and at least STEP_FLOOR."""
+    """Draw softplus^-1 of steps that are log-uniform on [dt_min, dt_max] and at least STEP_FLOOR."""
     step = np.maximum(np.exp(log_uniform(rng, dt_min, dt_max, (count,))), STEP_FLOOR)
     return step + np.log(-np.expm1(-step))
 
 
 def along(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None) -> DiagonalLTV:
-    """The d_inner systems of the layer along ``u``: batch shape (d_inner,), one input and output each.
+    """Return the systems of the layer along ``u``, of one input and one output each: batch shape (d_inner,).
 
     Parameters
     ----------
     params
-        As in the glossary.
+        The parameters of the glossary.
     u
-        What enters the mixer, behind the norm, from the first token of one document.
+        The input of the mixer, after the norm, from the first token of one document.
     options
-        See `Options`.
+        The options of the layer; see `Options`.
     channels
-        Of the inner channels only these.
+        Slice of the inner channels to compute; by default all.
     """
     return recurrence(params, u, options, channels=channels).system()
 
 
 def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, size: int) -> Iterator[DiagonalLTV]:
-    """`along`, ``size`` channels at a time; what they share is computed once."""
+    """Yield the systems of `along`, ``size`` channels at a time; the projections that they share are computed once."""
     chosen = _selection(params, u, options)
     d_inner = chosen.delta.shape[1]
     return (chosen.recurrence(slice(start, min(start + size, d_inner))).system() for start in range(0, d_inner, size))
@@ -185,14 +189,14 @@ def windows(params: Params, u: Float[Array, "l d_model"], options: Options = DEF
 def recurrence(
     params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS, *, channels: slice | None = None
 ) -> DiagonalRecurrence:
-    """As `along`, read out after the update as in the paper: what a trainable layer runs."""
+    """Return the recurrence along ``u``, read out after the update as in the paper; trainable layers run it."""
     chosen = _selection(params, u, options)
     return chosen.recurrence(slice(None) if channels is None else channels)
 
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """What depends on the input, before it is written out for channels and states."""
+    """Coefficients along one input, before they are expanded to all channels and states."""
 
     a: Float[Array, "d_inner n"]
     delta: Float[Array, "l d_inner"]
@@ -201,13 +205,13 @@ class _Selection:
     D: Float[Array, " d_inner"]
 
     def recurrence(self, channels: slice) -> DiagonalRecurrence:
-        """The recurrence of some channels."""
+        """Return the recurrence of some channels."""
         B, C = (self._of_head(x, channels) for x in (self.B, self.C))
         log_poles, B = euler_input(self.a[channels, :], B[..., None], self.delta[:, channels, None])
         return DiagonalRecurrence(log_poles=log_poles, B=B, C=C[..., None, :], D=self.D[channels][:, None, None])
 
     def _of_head(self, x: Float[Array, "l heads n"], channels: slice) -> Float[Array, "l channels n"]:
-        """``x`` of the head of each channel; with one head a view."""
+        """Return ``x`` of the head of each channel; with one head this is a view."""
         xp, heads, d_inner = array_namespace(x), x.shape[1], self.delta.shape[1]
         mine = range(d_inner)[channels]
         if heads == 1:
@@ -238,7 +242,7 @@ def _selection(params: Params, u: Float[Array, "l d_model"], options: Options) -
 
 
 def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[Array, "l d_inner 1"]:
-    """x = SiLU(conv(W_in u)), what drives the recurrence."""
+    """Return x = SiLU(conv(W_in u)), which drives the recurrence."""
     _check(params, u, options)
     xp, p = array_namespace(*params.values()), with_heads(params)
     x = xp.matmul(u, xp.matrix_transpose(p["in_proj.weight"])) + p.get("in_proj.bias", 0.0)
@@ -247,7 +251,7 @@ def core_input(params: Params, u: Float[Array, "l d_model"], options: Options = 
 
 
 def reference(params: Params, u: Float[Array, "l d_model"], options: Options = DEFAULTS) -> Float[np.ndarray, "l d_inner 1"]:
-    """The recurrence, token by token and head by head."""
+    """Run the recurrence of the paper token by token and head by head."""
     _check(params, u, options)
     p = {name: to_numpy(double(v)) for name, v in with_heads(params).items()}
     L, (heads, channels, n), K = u.shape[0], p["A_log"].shape, p["conv1d.weight"].shape[2]
@@ -273,7 +277,7 @@ def reference(params: Params, u: Float[Array, "l d_model"], options: Options = D
 
 
 def with_heads(params: Params) -> dict[str, Array]:
-    """Mamba's names, heads as axis 0 of what belongs to one (Mamba has one of them), and of in_proj the rows of x alone."""
+    """Return the parameters under Mamba's names, with heads on axis 0 (Mamba has one head) and only the rows of x in in_proj."""
     if "x_proj_weight" in params:
         p = {name.replace("_proj_", "_proj."): x for name, x in params.items()}
         return p | {name: x[::2, ...] for name, x in p.items() if name.startswith("in_proj.")}
@@ -283,7 +287,7 @@ def with_heads(params: Params) -> dict[str, Array]:
 
 
 def _rms_normalized(x: Float[Array, "*batch n"], eps: float) -> Float[Array, "*batch n"]:
-    """x / sqrt(mean(x^2) + eps)."""
+    """Return x / sqrt(mean(x^2) + eps)."""
     xp = array_namespace(x)
     return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)
 
@@ -304,7 +308,7 @@ def _check(params: Params, u: Array, options: Options) -> None:
 
 
 def at_bias(params: Params, options: Options = DEFAULTS) -> Float[Array, "d_inner n"]:
-    """delta A with the step softplus(b_dt) of each channel."""
+    """Return delta A with the step softplus(b_dt) of each channel."""
     xp, p = array_namespace(*params.values()), with_heads(params)
     delta = options.delta_scale * (apply_transform("softplus", p["dt_proj.bias"]) + options.dt_offset)
     return xp.reshape(-xp.exp(p["A_log"]) * delta[..., None], (-1, p["A_log"].shape[-1]))

@@ -36,17 +36,17 @@ Decode: TypeAlias = Callable[[Tensors, Options], Sequence[Part]]
 
 
 def renamed(tensors: Tensors, options: Options) -> Sequence[Part]:
-    """The tensors are the parameters, under the names that they have in the family."""
+    """Decode tensors that are the parameters of the family, under their own names."""
     return [Part(params=tensors)]
 
 
 def nothing(config: Mapping[str, Any]) -> Options:
-    """A configuration that tells nothing beyond what stands in it under the names of the options."""
+    """Default: read no options from the configuration beyond those listed by name."""
     return {}
 
 
 def section_of(config: Mapping[str, Any], kinds: tuple[str, ...]) -> Mapping[str, Any]:
-    """The innermost part of a configuration whose ``model_type`` begins with one of ``kinds``; the whole where there is none.
+    """Return the innermost section of a configuration whose ``model_type`` begins with one of ``kinds``, or the whole configuration.
 
     Models that wrap another one (multimodal ones do) keep the configuration of the inner one below a key of their own.
     """
@@ -63,7 +63,7 @@ def section_of(config: Mapping[str, Any], kinds: tuple[str, ...]) -> Mapping[str
 
 
 def anything(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """All shapes that the axes allow."""
+    """Default: accept all shapes that the axes allow."""
     return True
 
 
@@ -187,12 +187,12 @@ def _decode_renamed(decode: Decode, own: Mapping[str, str], tensors: Tensors, op
 
 
 def complex_pairs(x: np.ndarray) -> np.ndarray:
-    """(..., 2) real and imaginary parts -> (...) complex numbers; complex ones as they are."""
+    """Turn real and imaginary parts, (..., 2), into complex numbers, (...); complex arrays stay as they are."""
     return x if np.iscomplexobj(x) else x[..., 0] + 1j * x[..., 1]
 
 
 def in_two_directions(params: Tensors, options: Options, *, notes: tuple[str, ...] = ()) -> list[Part]:
-    """The parts of a layer of single-input systems whose C (channels, H, n) may have twice as many channels as its D.
+    """Split a layer of single-input systems into its directions: it has two if C (channels, H, n) has twice as many channels as D.
 
     The second half of C reads the time-reversed signal and, in S4's code, begins one token late, so that D and the
     current token belong to the forward half alone.
@@ -208,7 +208,7 @@ def in_two_directions(params: Tensors, options: Options, *, notes: tuple[str, ..
 
 
 def one_or_two_directions(C: str, D: str) -> Callable[[Mapping[str, tuple[int, ...]]], bool]:
-    """Whether C has as many channels as D, or twice as many."""
+    """Return a condition on shapes: C has as many channels as D, or twice as many."""
     return partial(_as_many_or_twice, C, D)
 
 
