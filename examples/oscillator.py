@@ -54,13 +54,18 @@ def init(*, d_model: int = 16, d_state: int = 32, seed: int = 0) -> Layer:
 def system(params: Params, options: NoOptions = OPTIONS) -> RealDiagonalSSM:
     """Return one system with H inputs and outputs, a complex mode for each oscillator."""
     check_params("oscillator", params, SHAPES)
+    log_poles, B = _discretized(params)
+    C = complex_from(2 * params["C"], 0 * params["C"])
+    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=C, D=diag(params["D"]))
+
+
+def _discretized(params: Params) -> tuple[Array, Array]:
+    """Return the log-poles and B of the complex modes, the input held for one token."""
     xp = array_namespace(*params.values())
     w, zeta = xp.exp(params["log_frequency"]), apply_transform("sigmoid", params["damping_logit"])
     ringing = w * xp.sqrt(1 - zeta**2)
     gain = complex_from(0 * w, -(w**2) / (2 * ringing))
-    log_poles, B = zero_order_hold(complex_from(-zeta * w, ringing), gain[:, None] * params["B"], 0 * w + 1)
-    C = complex_from(2 * params["C"], 0 * params["C"])
-    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=C, D=diag(params["D"]))
+    return zero_order_hold(complex_from(-zeta * w, ringing), gain[:, None] * params["B"], 0 * w + 1)
 
 
 def core_input(params: Params, u: Array, options: NoOptions = OPTIONS) -> Array:
@@ -82,7 +87,7 @@ def reference(params: Params, u: Array, options: NoOptions = OPTIONS) -> np.ndar
 
 def spectrum(params: Params, options: NoOptions = OPTIONS) -> Spectrum:
     """Return one eigenvalue of each conjugate pair."""
-    return diagonal_spectrum(system(params), one_of_each_pair=True)
+    return diagonal_spectrum(_discretized(params)[0], one_of_each_pair=True)
 
 
 def width(params: Params, options: NoOptions) -> int:

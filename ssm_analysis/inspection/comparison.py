@@ -1,16 +1,17 @@
 """Two checkpoints of one model beside each other: which tensors never moved, and where the eigenvalues went."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
 from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
+from ssm_analysis.checkpoint.recognition import Group
 from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.families.base import Layer
-from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
+from ssm_analysis.inspection.examined import examine
+from ssm_analysis.inspection.poles_of_layers import LayerPoles
 from ssm_analysis.inspection.rows import Row, Rows
-from ssm_analysis.xp import to_numpy
 
 
 def compare(source: Source, against: Source, **read: Unpack[ReadKeywords]) -> Rows:
@@ -37,22 +38,24 @@ def compare(source: Source, against: Source, **read: Unpack[ReadKeywords]) -> Ro
     """
     how = ReadOptions(**read)
     with find_layers(source, how) as new, find_layers(against, how) as old:
-        of_old = {group.name: group for group in old.groups}
+        old_groups = {group.name: group for group in old.groups}
         rows: list[Row] = []
         for group in new.groups:
-            if group.name not in of_old:
+            if group.name not in old_groups:
                 rows.append(
                     {"name": group.name, "findings": [_finding(group.name, "warning", "only-here", "is not in the other checkpoint")]}
                 )
                 continue
-            rows += _both(group.name, _read(new, group), _read(old, of_old.pop(group.name)))
-    rows += [{"name": name, "findings": [_finding(name, "warning", "missing-here", "is in the other checkpoint alone")]} for name in of_old]
+            rows += _both(group.name, _read(new, group), _read(old, old_groups.pop(group.name)))
+    rows += [
+        {"name": name, "findings": [_finding(name, "warning", "missing-here", "is in the other checkpoint alone")]} for name in old_groups
+    ]
     return Rows(rows, description=f"{new.store.description}, against {old.store.description}", problems=(*new.problems, *old.problems))
 
 
-def _read(found: FoundLayers, group: Any) -> list[Layer] | CheckpointError:
+def _read(layers: FoundLayers, group: Group) -> list[Layer] | CheckpointError:
     try:
-        return found.read(group)
+        return layers.read(group)
     except CheckpointError as error:
         return error
 
@@ -66,35 +69,31 @@ def _both(name: str, new: list[Layer] | CheckpointError, old: list[Layer] | Chec
 
 
 def _row(new: Layer, old: Layer) -> Row:
-    p, q = ({name: to_numpy(x) for name, x in layer.params.items()} for layer in (new, old))
+    after, before = examine(new), examine(old)
+    p, q = after.layer.params, before.layer.params
     same_shape = [name for name in p if name in q and p[name].shape == q[name].shape]
     unchanged = [name for name in same_shape if np.array_equal(p[name], q[name])]
     changes = {name: _relative(p[name], q[name]) for name in same_shape if name not in unchanged}
-    poles, before = _poles(new), _poles(old)
-    out = []
+    findings = []
     others = [name for name in (*p, *q) if name not in same_shape]
     if others:
-        out.append(
+        findings.append(
             _finding(new.name, "warning", "other-shapes", f"differ in shape or are in one alone: {', '.join(dict.fromkeys(others))}")
         )
     if unchanged and changes:
-        out.append(_finding(new.name, "warning", "never-moved", f"the same in both, though others moved: {', '.join(unchanged)}"))
+        findings.append(_finding(new.name, "warning", "never-moved", f"the same in both, though others moved: {', '.join(unchanged)}"))
     if unchanged and not changes:
-        out.append(_finding(new.name, "note", "identical", "every tensor is the same in both"))
+        findings.append(_finding(new.name, "note", "identical", "every tensor is the same in both"))
     return {
         "name": new.name,
         "family": new.family,
         "unchanged": unchanged,
         "changes": changes,
-        "time_constant_max": _slowest(poles),
-        "time_constant_max_against": _slowest(before),
-        "largest_move": _largest_move(poles, before),
-        "findings": out,
+        "time_constant_max": _slowest(after.poles),
+        "time_constant_max_against": _slowest(before.poles),
+        "largest_move": _largest_move(after.poles, before.poles),
+        "findings": findings,
     }
-
-
-def _poles(layer: Layer) -> LayerPoles:
-    return layer_poles(layer, None if layer.time_varying else layer.system())
 
 
 def _relative(new: np.ndarray, old: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from itertools import chain
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -16,9 +16,8 @@ from ssm_analysis.checkpoint.store import CheckpointError
 from ssm_analysis.families.base import Layer
 from ssm_analysis.families.shared.layouts import REVERSE
 from ssm_analysis.inspection.doctor import as_data, findings, findings_of_tensors
-from ssm_analysis.inspection.poles_of_layers import layer_poles
+from ssm_analysis.inspection.examined import examine
 from ssm_analysis.inspection.rows import Row, Rows, row_of
-from ssm_analysis.xp import to_numpy
 
 Progress = Callable[[int, int], None]
 """Called with the number of groups that are done, and of all."""
@@ -71,45 +70,44 @@ def inspect(
     ('lru', 8, 'medium')
     """
     how = ReadOptions(**read)
-    with find_layers(source, how) as found:
-        count = len(found.groups)
+    with find_layers(source, how) as layers:
+        count = len(layers.groups)
         if executor is None:
-            rows = (rows_of_group(found, group, norms=norms) for group in found.groups)
+            rows = (rows_of_group(layers, group, norms=norms) for group in layers.groups)
         else:
             if not isinstance(source, str | os.PathLike):
                 raise TypeError(f"with an executor source must be a path, which every process opens itself, got {type(source).__name__}")
             one = partial(_in_a_process, source, how=how, norms=norms)
             rows = executor.map(one, range(count))
         counted = chain.from_iterable(_counted(rows, count, progress))
-        return Rows(counted, description=found.store.description, problems=found.problems)
+        return Rows(counted, description=layers.store.description, problems=layers.problems)
 
 
-def rows_of_group(found: FoundLayers, group: Group, *, norms: bool) -> list[Row]:
+def rows_of_group(layers: FoundLayers, group: Group, *, norms: bool) -> list[Row]:
     """Return the rows of one layer, or of the two directions of a bidirectional one; what fails is said in the row."""
-    dtypes = {found.store.dtypes[name] for name in group.stored.values()}
+    dtypes = {layers.store.dtypes[name] for name in group.stored.values()}
     dtype = "/".join(sorted(kind for kind in dtypes if "int" not in kind))  # lengths are integers
-    known = {"name": group.name, "family": group.layout.family, "layout": group.layout.title, "dtype": dtype}
+    stored = {"name": group.name, "family": group.layout.family, "layout": group.layout.title, "dtype": dtype}
     try:
         with np.errstate(all="ignore"):  # of absurd numbers, which the findings name
-            return [_row(layer, known, norms=norms) for layer in found.read(group)]
+            return [_row(layer, stored, norms=norms) for layer in layers.read(group)]
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:  # damaged, or an eigenvalue problem without an answer
-        return [{**known, "error": str(error), "findings": _damage(found, group)}]
+        return [{**stored, "error": str(error), "findings": _damage(layers, group)}]
 
 
-def _row(layer: Layer, known: Row, *, norms: bool) -> Row:
-    system = None if layer.time_varying else layer.system()
-    poles = layer_poles(layer, system)
-    row = row_of(layer, poles, system, layout=known["layout"], dtype=known["dtype"], norms=norms)
-    tensors = {name: to_numpy(x) for name, x in layer.params.items() if not (name == "D" and layer.name.endswith(REVERSE))}
-    return {**row, "findings": as_data(chain(findings_of_tensors(layer.name, tensors), findings(layer, poles)))}
+def _row(layer: Layer, stored: Row, *, norms: bool) -> Row:
+    examined = examine(layer)
+    row = row_of(examined, layout=stored["layout"], dtype=stored["dtype"], norms=norms)
+    tensors = {name: x for name, x in examined.layer.params.items() if not (name == "D" and layer.name.endswith(REVERSE))}
+    return {**row, "findings": as_data(chain(findings_of_tensors(layer.name, tensors), findings(examined.layer, examined.poles)))}
 
 
-def _damage(found: FoundLayers, group: Group) -> list[dict[str, Any]]:
+def _damage(layers: FoundLayers, group: Group) -> list[Row]:
     """Return what is wrong with the tensors of a layer that could not be built, as far as they can be read."""
-    out: list[dict[str, Any]] = []
+    out: list[Row] = []
     for leaf, name in group.stored.items():
         try:
-            tensor = found.store.read(name)
+            tensor = layers.store.read(name)
         except CheckpointError as error:
             out.append({"layer": group.name, "severity": "error", "code": "unreadable", "message": str(error)})
             continue
@@ -125,5 +123,5 @@ def _counted(rows: Iterator[list[Row]], count: int, progress: Progress | None) -
 
 
 def _in_a_process(source: str | os.PathLike[str], index: int, *, norms: bool, how: ReadOptions) -> list[Row]:
-    with find_layers(source, how) as found:
-        return rows_of_group(found, found.groups[index], norms=norms)
+    with find_layers(source, how) as layers:
+        return rows_of_group(layers, layers.groups[index], norms=norms)

@@ -17,7 +17,7 @@ from ssm_analysis.analyses.memory.memory_curves import effective_order
 from ssm_analysis.analyses.norms.system_norms import hinf_norm
 from ssm_analysis.analyses.spectrum.modes import margins
 from ssm_analysis.checkpoint.problems import Problem
-from ssm_analysis.families.base import Layer
+from ssm_analysis.inspection.examined import ExaminedLayer
 from ssm_analysis.inspection.plain_data import plain
 from ssm_analysis.inspection.poles_of_layers import LayerPoles
 from ssm_analysis.systems import LTI
@@ -37,16 +37,16 @@ Row = dict[str, Any]
 
 
 class Rows(list[Row]):
-    """Rows of plain data, one for each layer, and what there is to say about the checkpoint as a whole.
+    """A table of plain data, a dictionary for each row, and what there is to say about it as a whole.
 
     Parameters
     ----------
     rows
         Dictionaries of numbers, texts, lists and dictionaries.
     description
-        How the checkpoint was read.
+        What the table is about; of a checkpoint, how it was read.
     problems
-        What is missing in it, was left out, or only looks like a layer.
+        What is missing in the checkpoint, was left out of it, or only looks like a layer.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class Rows(list[Row]):
     ('in memory, 8 tensors', 8, '<table')
     """
 
-    def __init__(self, rows: Iterable[Row], *, description: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, rows: Iterable[Row], *, description: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(rows)
         self.description = description
         self.problems = tuple(problems)
@@ -77,50 +77,56 @@ class Rows(list[Row]):
 
     def _repr_html_(self) -> str:
         """Return a table of the scalars for notebooks; findings are counted."""
-        names = list(dict.fromkeys(name for row in self for name, value in row.items() if not isinstance(value, dict | list)))
-        header = "".join(f"<th>{escape(name)}</th>" for name in (*names, "findings"))
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(_cell(row.get(name)))}</td>" for name in names) + f"<td>{len(row['findings'])}</td></tr>"
+        scalars = [
+            {name: len(value) if name == "findings" else value for name, value in row.items() if name == "findings" or _is_scalar(value)}
             for row in self
-        )
+        ]
+        names = list(dict.fromkeys(name for row in scalars for name in row))
+        header = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join("<tr>" + "".join(f"<td>{escape(_cell(row.get(name)))}</td>" for name in names) + "</tr>" for row in scalars)
         remarks = "".join(f"<p>{escape(problem)}</p>" for problem in self.problems)
         return f"<table><caption>{escape(self.description)}</caption><tr>{header}</tr>{body}</table>{remarks}"
+
+
+def _is_scalar(value: object) -> bool:
+    return not isinstance(value, dict | list)
 
 
 def _cell(value: object) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def row_of(layer: Layer, poles: LayerPoles, system: LTI | None, *, layout: str, dtype: str, norms: bool = True) -> Row:
+def row_of(examined: ExaminedLayer, *, layout: str, dtype: str, norms: bool = True) -> Row:
     """Return what one layer is, in plain numbers and words, ready for ``pandas.DataFrame``; None where something is not defined.
 
     Parameters
     ----------
-    layer, poles, system
-        The layer, its eigenvalues, and ``layer.system()`` for a time-invariant one.
+    examined
+        The layer.
     layout, dtype
-        How it was stored.
+        How the checkpoint stores it.
     norms
         Whether effective order, horizon and H-infinity norm are computed, which cost most of the time.
     """
+    layer, poles, system = examined.layer, examined.poles, examined.system
     return {
         "name": layer.name,
         "family": layer.family,
         "layout": layout,
         "dtype": dtype,
         "time_varying": layer.time_varying,
-        **_sizes(layer, poles, system),
+        **_sizes(poles, system),
         **_moduli(poles),
         **(_of_system(system) if norms and system is not None else dict.fromkeys(("horizon", "effective_order", "hinf_norm"))),
         "assumptions": {
-            name: {"value": plain(found.value), "source": found.source, **({"note": found.note} if found.note else {})}
-            for name, found in layer.assumptions.items()
+            name: {"value": plain(assumption.value), "source": assumption.source, **({"note": assumption.note} if assumption.note else {})}
+            for name, assumption in layer.assumptions.items()
         },
         "notes": [*layer.notes, *([LEFT_OUT] if norms and system is not None and norm_takes_minutes(system) else [])],
     }
 
 
-def _sizes(layer: Layer, poles: LayerPoles, system: LTI | None) -> Row:
+def _sizes(poles: LayerPoles, system: LTI | None) -> Row:
     shape = poles.log_poles.shape
     if system is not None:
         channels, states = math.prod(system.batch_shape), system.nstates
@@ -132,17 +138,16 @@ def _moduli(poles: LayerPoles) -> Row:
     """Return |lambda|, margin and time constants, from the logarithms: near the circle 1 - |lambda| would cancel."""
     rates = poles.rates
     slowest, middle = float(np.min(rates)), float(np.median(rates))
-    known = poles.trusted
     time_constant = math.inf if slowest <= 0 else 1 / slowest
     return {
         "poles_of": poles.matrix,
         "eigenvalues": int(rates.size),
-        "abs_min": float(np.exp(-np.max(rates))) if known else None,
-        "abs_median": float(np.exp(-middle)) if known else None,
+        "abs_min": float(np.exp(-np.max(rates))) if poles.trusted else None,
+        "abs_median": float(np.exp(-middle)) if poles.trusted else None,
         "abs_max": float(np.exp(-slowest)),
         "margin": 0.0 - float(np.expm1(-slowest)),
         "on_or_outside": int(np.sum(rates <= 0)),
-        "time_constant_median": (math.inf if middle <= 0 else 1 / middle) if known else None,
+        "time_constant_median": (math.inf if middle <= 0 else 1 / middle) if poles.trusted else None,
         "time_constant_max": time_constant,
         "memory": "unstable" if slowest <= 0 else next(word for end, word in VERDICTS if time_constant < end),
     }

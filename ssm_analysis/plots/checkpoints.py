@@ -8,9 +8,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +22,8 @@ from ssm_analysis.checkpoint.loading import FoundLayers, Source, find_layers
 from ssm_analysis.checkpoint.read_options import ReadKeywords, ReadOptions
 from ssm_analysis.families import FAMILIES
 from ssm_analysis.families.base import Layer
-from ssm_analysis.inspection.poles_of_layers import LayerPoles, layer_poles
+from ssm_analysis.inspection.examined import ExaminedLayer, examine
+from ssm_analysis.inspection.poles_of_layers import LayerPoles
 from ssm_analysis.plots import curves
 from ssm_analysis.plots.channels import Channels, stable_channels
 from ssm_analysis.plots.layer_curves import (
@@ -60,15 +61,6 @@ UNTELLING = {"best", "checkpoint", "ckpt", "diffusion_pytorch_model", "final", "
 """Names of files to which titles add the folder."""
 LAGS_PER_DECADE, LAST_LAG = 8, 10**7
 PROGRESS = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Read:
-    """A layer and what is known of it at once."""
-
-    layer: Layer
-    system: Any
-    poles: LayerPoles
 
 
 def checkpoint_picture(
@@ -117,7 +109,7 @@ def draw_checkpoint(
     if picture not in DRAWN:
         raise ValueError(f"picture must be one of {', '.join(DRAWN)}, got {picture!r}")
     if layer is not None:
-        one = _read(checkpoint.read_one(layer))
+        one = examine(checkpoint.read_one(layer))
         _check_system([one.layer.family], picture, f"layer {one.layer.name!r}")
         return DRAWN[picture][0](one, title)
     families = [group.layout.family for group in checkpoint.groups]
@@ -125,10 +117,10 @@ def draw_checkpoint(
     drawn = [g for g in checkpoint.groups if picture not in NEEDS_SYSTEM or not _selective(g.layout.family)]
     left_out = len(checkpoint.groups) - len(drawn)
     if len(checkpoint.groups) == 1 and len(alone := checkpoint.read(drawn[0])) == 1:
-        return DRAWN[picture][0](_read(alone[0]), title)
+        return DRAWN[picture][0](examine(alone[0]), title)
     layers = _counted((one for group in drawn for one in checkpoint.read(group)), [g.name for g in drawn], progress)
     remark = f"; {left_out} selective layer{'s' * (left_out > 1)} left out" if left_out else ""
-    return DRAWN[picture][1]((_read(one) for one in layers), title, remark)
+    return DRAWN[picture][1]((examine(one) for one in layers), title, remark)
 
 
 def _check_system(families: list[str], picture: str, who: str) -> None:
@@ -155,17 +147,11 @@ def _counted(layers: Iterable[Layer], groups: list[str], progress: PROGRESS | No
             progress(groups.index(layer.name.removesuffix(":reverse")) + 1, len(groups))
 
 
-def _read(layer: Layer) -> _Read:
-    layer = layer.map(to_numpy)
-    system = None if layer.time_varying else layer.system()
-    return _Read(layer=layer, system=system, poles=layer_poles(layer, system))
-
-
-def _stable(one: _Read) -> Channels | None:
+def _stable(one: ExaminedLayer) -> Channels | None:
     return None if one.system is None else stable_channels(one.layer, one.system, one.poles)
 
 
-def _channels(one: _Read) -> Channels:
+def _channels(one: ExaminedLayer) -> Channels:
     found = _stable(one)
     if found is None:
         raise ValueError(f"layer {one.layer.name!r} has no stable channel: {OTHERWISE}")
@@ -189,7 +175,7 @@ def _figure(size: tuple[float, float], title: str, below: str = "") -> "Figure":
     return figure
 
 
-def _headline(name: str, one: _Read) -> str:
+def _headline(name: str, one: ExaminedLayer) -> str:
     who = f"layer {shortened(one.layer.name, 50)} of {name}" if one.layer.name else name
     return f"{who}, {FAMILIES[one.layer.family].title}"
 
@@ -202,16 +188,16 @@ def _of_families(layers: list[str]) -> str:
 # the unit disk
 
 
-def _layer_modes(one: _Read) -> LayerModes:
+def _layer_modes(one: ExaminedLayer) -> LayerModes:
     return layer_modes(one.layer.name, one.layer.family, one.poles)
 
 
-def _disk_of_layer(one: _Read, name: str) -> "Figure":
+def _disk_of_layer(one: ExaminedLayer, name: str) -> "Figure":
     found = _layer_modes(one)
     return draw_spectra([found], title=f"{_headline(name, one)}: {found.count:,} eigenvalues")
 
 
-def _disk_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
+def _disk_of_all(layers: Iterator[ExaminedLayer], name: str, words: str) -> "Figure":
     found = [_layer_modes(one) for one in layers]
     count = sum(one.count for one in found)
     return draw_spectra(found, title=f"{name}: {_of_families([one.family for one in found])}, {count:,} eigenvalues{words}")
@@ -220,21 +206,21 @@ def _disk_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
 # curves
 
 
-def _bode_of_layer(one: _Read, name: str) -> "Figure":
+def _bode_of_layer(one: ExaminedLayer, name: str) -> "Figure":
     found = _channels(one)
     figure = _figure((8.6, 3.8 if found.wide else 5.6), f"Frequency response of {_headline(name, one)}", found.words)
     bode_of_layer(figure, found)
     return figure
 
 
-def _impulse_of_layer(one: _Read, name: str) -> "Figure":
+def _impulse_of_layer(one: ExaminedLayer, name: str) -> "Figure":
     found = _channels(one)
     figure = _figure((8.6, 4.2 if found.wide else 6.4), f"Kernel of {_headline(name, one)}", found.words)
     impulse_of_layer(figure, found)
     return figure
 
 
-def _hsv_of_layer(one: _Read, name: str) -> "Figure":
+def _hsv_of_layer(one: ExaminedLayer, name: str) -> "Figure":
     found = _channels(one)
     figure = _figure((7.0, 4.6), f"Hankel singular values of {_headline(name, one)}", f"{found.words}: how many states each needs")
     ax = figure.add_subplot()
@@ -244,7 +230,7 @@ def _hsv_of_layer(one: _Read, name: str) -> "Figure":
     return figure
 
 
-def _memory_of_layer(one: _Read, name: str) -> "Figure":
+def _memory_of_layer(one: ExaminedLayer, name: str) -> "Figure":
     lags = _lags(one.poles)
     found = _stable(one)
     what = f"{one.poles.rates.size:,} modes of: {one.poles.matrix}" if found is None else found.words
@@ -265,7 +251,7 @@ def _memory_of_layer(one: _Read, name: str) -> "Figure":
     return figure
 
 
-def _bode_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
+def _bode_of_all(layers: Iterator[ExaminedLayer], name: str, words: str) -> "Figure":
     lines, told = _lines(layers, gain_line)
     figure, ax = _figure_of_lines(lines, f"Gain of {name}: {told}{words}")
     gain_axis(ax, np.concatenate([line.y for line in lines]))
@@ -273,7 +259,7 @@ def _bode_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
     return figure
 
 
-def _impulse_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
+def _impulse_of_all(layers: Iterator[ExaminedLayer], name: str, words: str) -> "Figure":
     lines, told = _lines(layers, kernel_line)
     figure, ax = _figure_of_lines(lines, f"Size of the kernels of {name}: {told}{words}")
     lag_axis(ax, max((line.x for line in lines), key=lambda x: x[-1]))
@@ -282,14 +268,14 @@ def _impulse_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
     return figure
 
 
-def _hsv_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
+def _hsv_of_all(layers: Iterator[ExaminedLayer], name: str, words: str) -> "Figure":
     lines, told = _lines(layers, hankel_line)
     figure, ax = _figure_of_lines(lines, f"Hankel singular values of {name}: {told}{words}")
     hankel_axis(ax, min(float(line.y[-1]) for line in lines))
     return figure
 
 
-def _memory_of_all(layers: Iterator[_Read], name: str, words: str) -> "Figure":
+def _memory_of_all(layers: Iterator[ExaminedLayer], name: str, words: str) -> "Figure":
     modes, energy, families = [], [], {}
     for one in layers:
         families[one.layer.name] = one.layer.family
@@ -321,7 +307,7 @@ def _figure_of_lines(lines: list[Line], title: str) -> tuple["Figure", "Axes"]:
     return figure, ax
 
 
-def _lines(layers: Iterator[_Read], line: Callable[[Channels], Line]) -> tuple[list[Line], str]:
+def _lines(layers: Iterator[ExaminedLayer], line: Callable[[Channels], Line]) -> tuple[list[Line], str]:
     """Return a line for each layer with a stable channel, and in words which layers these are."""
     lines, families, lost = [], [], 0
     for one in layers:

@@ -65,7 +65,7 @@ def test_it_is_inspected_compared_and_audited(case, capsys):
     assert ssm.load(path)["blocks.0.core"].params.keys() == layer.params.keys()
     assert ssm.compare(path, path)[0]["findings"][0]["code"] == "identical"
     assert ssm.details(ssm.load(path)["blocks.0"])["damping"]
-    assert {rounded.dtype for rounded in ssm.precision_audit(layer)}
+    assert {row["dtype"] for row in ssm.precision_audit(layer)}
     for arguments in (["inspect", path], ["inspect", path, "--layer", "blocks.0"], ["inspect", path, "--against", path]):
         assert main([*arguments, *own, "--json"]) == 0
         assert name in capsys.readouterr().out or "--against" in arguments

@@ -157,18 +157,18 @@ def at_margins(margins):
 @pytest.mark.parametrize(("dtype", "edge"), EDGES.items())
 def test_which_eigenvalues_land_on_the_circle(dtype, edge):
     margins = edge * np.array([0.01, 0.5, 0.999, 1.001, 1.5, 4.0])
-    audit = {rounded.kept: rounded for rounded in ssm.precision_audit(at_margins(margins), dtypes=[dtype])}
+    audit = {row["kept"]: row for row in ssm.precision_audit(at_margins(margins), dtypes=[dtype])}
     kept = audit["discrete A"]
-    assert (kept.on_circle, kept.outside, kept.eigenvalues) == (3, 0, 6)
-    assert kept.slowest_after == np.inf
-    assert audit["parameters"].on_circle == 0
-    np.testing.assert_allclose(kept.slowest_before, 1 / -np.log1p(-margins[0]), rtol=1e-9)
+    assert (kept["on_circle"], kept["outside"], kept["eigenvalues"]) == (3, 0, 6)
+    assert kept["slowest_after"] == np.inf
+    assert audit["parameters"]["on_circle"] == 0
+    np.testing.assert_allclose(kept["slowest_before"], 1 / -np.log1p(-margins[0]), rtol=1e-9)
 
 
 def test_every_eigenvalue_above_0_998_in_bfloat16():
     layer = ssm.FAMILIES["s4d"].init(d_model=50, d_state=4, init="real", dt_min=1e-4, seed=2)
-    (kept,) = [r for r in ssm.precision_audit(layer, dtypes=["bfloat16"]) if r.kept == "discrete A"]
-    assert kept.on_circle == np.sum(layer.system().poles() >= 1 - 2.0**-9) > 10
+    (kept,) = [row for row in ssm.precision_audit(layer, dtypes=["bfloat16"]) if row["kept"] == "discrete A"]
+    assert kept["on_circle"] == np.sum(layer.system().poles() >= 1 - 2.0**-9) > 10
 
 
 def test_rounding_both_parts_of_an_eigenvalue_can_push_it_outside():
@@ -177,36 +177,41 @@ def test_rounding_both_parts_of_an_eigenvalue_can_push_it_outside():
     poles = layer.system().poles().reshape(-1)
     parts = [np.ldexp(np.asarray(x).astype(ml_dtypes.bfloat16).astype(float), 30).astype(int).tolist() for x in (poles.real, poles.imag)]
     excess = [a * a + b * b - 4**30 for a, b in zip(*parts, strict=True)]
-    (kept,) = [r for r in ssm.precision_audit(layer, dtypes=["bfloat16"]) if r.kept == "discrete A"]
-    assert kept.outside == sum(x > 0 for x in excess) > 50
-    assert kept.on_circle == sum(x == 0 for x in excess)
-    assert kept.slowest_after == np.inf
+    (kept,) = [row for row in ssm.precision_audit(layer, dtypes=["bfloat16"]) if row["kept"] == "discrete A"]
+    assert kept["outside"] == sum(x > 0 for x in excess) > 50
+    assert kept["on_circle"] == sum(x == 0 for x in excess)
+    assert kept["slowest_after"] == np.inf
 
 
 def test_parameters_in_bfloat16_move_rates_by_their_rounding():
     """mu = -e^x: rounding x by a relative 2^-9 at most changes the rate by e^(|x| 2^-9) at most."""
     layer = trained("lru")
-    (kept,) = [r for r in ssm.precision_audit(layer, dtypes=["bfloat16"]) if r.kept == "parameters"]
+    (kept,) = [row for row in ssm.precision_audit(layer, dtypes=["bfloat16"]) if row["kept"] == "parameters"]
     bound = np.expm1(np.max(np.abs(layer.params["nu_log"])) * 2.0**-8)
-    assert 0 < kept.median_change <= kept.largest_change <= bound
+    assert 0 < kept["median_change"] <= kept["largest_change"] <= bound
 
 
 def test_numbers_already_in_the_format_do_not_move():
     layer = trained("lru").map(lambda x: x.astype(np.float32).astype(np.float64))
-    (kept,) = [r for r in ssm.precision_audit(layer, dtypes=["float32"]) if r.kept == "parameters"]
-    assert kept.largest_change == 0
-    assert kept.slowest_after == kept.slowest_before
+    (kept,) = [row for row in ssm.precision_audit(layer, dtypes=["float32"]) if row["kept"] == "parameters"]
+    assert kept["largest_change"] == 0
+    assert kept["slowest_after"] == kept["slowest_before"]
 
 
 def test_parameters_that_a_format_cannot_hold():
     layer = trained("lru")
     large = replace(layer, params={**layer.params, "B_re": layer.params["B_re"] + 1e5})
     kept = ssm.precision_audit(large, dtypes=["float16"])[0]
-    assert kept.kept == "parameters"
-    assert kept.not_finite == layer.params["B_re"].size
-    assert np.isnan(kept.slowest_after)
+    assert kept["kept"] == "parameters"
+    assert kept["not_finite"] == layer.params["B_re"].size
+    assert np.isnan(kept["slowest_after"])
 
 
 def test_unknown_formats():
     with pytest.raises(ValueError, match=r"dtypes must name floating-point formats, .*bfloat16.*; got 'int8'"):
         ssm.precision_audit(trained("lru"), dtypes=["int8"])
+
+
+@pytest.mark.parametrize(("short", "name"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
+def test_formats_have_short_names(short, name):
+    assert ssm.precision_audit(trained("lru"), dtypes=[short]) == ssm.precision_audit(trained("lru"), dtypes=[name])

@@ -19,6 +19,7 @@ from ssm_analysis.analyses.gramians.energy import energy_beyond
 from ssm_analysis.checkpoint import CheckpointError
 from ssm_analysis.cli import main
 from ssm_analysis.cli.output import save
+from ssm_analysis.inspection.examined import ExaminedLayer
 from ssm_analysis.inspection.poles_of_layers import LayerPoles
 from ssm_analysis.plots import checkpoints
 from ssm_analysis.plots.channels import CHANNELS, WIDE, frequencies, kernel_length, kernels, responses, smoothed, stable_channels
@@ -559,8 +560,8 @@ def test_selective_layers_have_none_of_these_without_an_input(picture, name):
 
 def test_selective_layers_that_are_not_drawn_are_not_read(monkeypatch):
     read = []
-    really = checkpoints.layer_poles
-    monkeypatch.setattr(checkpoints, "layer_poles", lambda layer, system: read.append(layer.family) or really(layer, system))
+    really = checkpoints.examine
+    monkeypatch.setattr(checkpoints, "examine", lambda layer: read.append(layer.family) or really(layer))
     drawn("hsv", stack(fresh("s6"), *s4ds(2)))
     assert read == ["s4d", "s4d"]
 
@@ -584,7 +585,7 @@ def test_what_is_not_there():
         checkpoint_picture("unit-disk", {"weight": np.ones((2, 2))})
     nothing_known = LayerPoles(log_poles=np.array([-0.1, 0.5]), matrix="m", one_of_each_pair=False, trusted=False)
     layer = replace(load(source)["layers.0.ssm"])
-    one = checkpoints._Read(layer=layer, system=None, poles=nothing_known)
+    one = ExaminedLayer(layer=layer, system=None, poles=nothing_known)
     with pytest.raises(ValueError, match="no layer has modes that are known, nor a stable channel"):
         checkpoints._memory_of_all(iter([one]), "name", "")
 

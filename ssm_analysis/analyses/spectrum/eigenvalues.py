@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Float, Inexact
 
-from ssm_analysis.systems import DiagonalSSM, RealDiagonalSSM
 from ssm_analysis.xp import Array, real
 
 
@@ -35,8 +34,22 @@ class Spectrum:
     one_of_each_pair: bool
 
 
-def diagonal_spectrum(sys: DiagonalSSM | RealDiagonalSSM, *, one_of_each_pair: bool) -> Spectrum:
-    """Return the spectrum of a diagonal system: its log-poles, which are exact functions of the parameters."""
-    condition = sys.nstates + 0 * real(sys.log_poles)[..., 0]
+def diagonal_spectrum(log_poles: Inexact[Array, "*batch n"], *, one_of_each_pair: bool) -> Spectrum:
+    """Return the spectrum of a diagonal A, whose log-poles are exact functions of the parameters.
+
+    Parameters
+    ----------
+    log_poles
+        Logarithms of the entries on the diagonal.
+    one_of_each_pair
+        Whether each complex entry stands for itself and its conjugate.
+
+    Examples
+    --------
+    >>> from ssm_analysis.analyses.spectrum.eigenvalues import diagonal_spectrum
+    >>> float(diagonal_spectrum(np.log([0.5, 0.9]), one_of_each_pair=False).condition)
+    2.0
+    """
+    condition = log_poles.shape[-1] + 0 * real(log_poles)[..., 0]
     matrix = "diagonal, exact from the parameters"
-    return Spectrum(log_poles=sys.log_poles, condition=condition, error=0.0, matrix=matrix, one_of_each_pair=one_of_each_pair)
+    return Spectrum(log_poles=log_poles, condition=condition, error=0.0, matrix=matrix, one_of_each_pair=one_of_each_pair)

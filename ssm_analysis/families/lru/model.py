@@ -20,7 +20,7 @@ arXiv 2303.06349, section 3 and appendix A; names as in the implementation minim
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
 from ssm_analysis.families.base import Layer, initialized
@@ -98,10 +98,9 @@ def system(params: Params, options: NoOptions = DEFAULTS) -> RealDiagonalSSM:
     """Return the layer as one system with H inputs and H outputs."""
     check_params("lru", params, SHAPES)
     xp = array_namespace(*params.values())
-    log_poles = complex_from(-xp.exp(params["nu_log"]), xp.exp(params["theta_log"]))
     B = complex_from(params["B_re"], params["B_im"]) * xp.exp(params["gamma_log"])[:, None]
     C = complex_from(params["C_re"], params["C_im"])
-    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=C, D=diag(params["D"]))
+    return RealDiagonalSSM.from_recurrence(log_poles=_log_poles(params), B=B, C=C, D=diag(params["D"]))
 
 
 def core_input(params: Params, u: Float[Array, "l h"], options: NoOptions = DEFAULTS) -> Float[Array, "l h"]:
@@ -125,7 +124,14 @@ def reference(params: Params, u: Float[Array, "l h"], options: NoOptions = DEFAU
 
 def spectrum(params: Params, options: NoOptions = DEFAULTS) -> Spectrum:
     """Return all N eigenvalues of Lambda."""
-    return diagonal_spectrum(system(params), one_of_each_pair=False)
+    check_params("lru", params, SHAPES)
+    return diagonal_spectrum(_log_poles(params), one_of_each_pair=False)
+
+
+def _log_poles(params: Params) -> Complex[Array, " n"]:
+    """Return the logarithms of the diagonal Lambda."""
+    xp = array_namespace(*params.values())
+    return complex_from(-xp.exp(params["nu_log"]), xp.exp(params["theta_log"]))
 
 
 def _check(params: Params, u: Array) -> None:

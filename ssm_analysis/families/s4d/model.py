@@ -23,7 +23,7 @@ names and options as in version 4 of the official implementation.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum, diagonal_spectrum
 from ssm_analysis.families.base import Layer, initialized
@@ -131,15 +131,20 @@ def system(params: Params, options: Options = DEFAULTS) -> RealDiagonalSSM:
     options
         The options of the layer; see `Options`.
     """
-    H = _checked(params)["H"]
+    log_poles, B = _discretized(params, options)
     xp = array_namespace(*params.values())
+    build = RealDiagonalSSM if options.strictly_causal else RealDiagonalSSM.from_recurrence
+    return build(log_poles=log_poles, B=B, C=2 * xp.moveaxis(params["C"], 0, 1), D=xp.matrix_transpose(params["D"])[..., None])
+
+
+def _discretized(params: Params, options: Options) -> tuple[Inexact[Array, "h n"], Inexact[Array, "h n 1"]]:
+    """Return the log-poles and B of each feature."""
+    H = _checked(params)["H"]
     rate = tile_copies(apply_transform(options.real_transform, params["A_real"]), H)
     is_real = "A_imag" not in params
     A = -rate if is_real else -complex_from(rate, tile_copies(apply_transform(options.imag_transform, params["A_imag"]), H))
     delta = apply_transform(options.dt_transform, params["inv_dt"])
-    log_poles, B = DISCRETIZATIONS[options.disc](A, tile_copies(params["B"], H)[..., None], delta)
-    build = RealDiagonalSSM if options.strictly_causal else RealDiagonalSSM.from_recurrence
-    return build(log_poles=log_poles, B=B, C=2 * xp.moveaxis(params["C"], 0, 1), D=xp.matrix_transpose(params["D"])[..., None])
+    return DISCRETIZATIONS[options.disc](A, tile_copies(params["B"], H)[..., None], delta)
 
 
 def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[Array, "l h 1"]:
@@ -171,8 +176,7 @@ def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULT
 
 def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
     """Return the n stored eigenvalues of A_d for each of the H features."""
-    sys = system(params, options)
-    return diagonal_spectrum(sys, one_of_each_pair="A_imag" in params)
+    return diagonal_spectrum(_discretized(params, options)[0], one_of_each_pair="A_imag" in params)
 
 
 def _checked(params: Params) -> dict[str, int]:

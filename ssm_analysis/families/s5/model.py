@@ -123,12 +123,17 @@ def _block_hippo(d_state: int, blocks: int, *, conj_sym: bool) -> tuple[Complex[
 def system(params: Params, options: Options = DEFAULTS) -> RealDiagonalSSM:
     """Return the layer as one system with H inputs and H outputs."""
     check_params("s5", params, SHAPES)
+    log_poles, B = _discretized(params, options)
+    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=(2 if options.conj_sym else 1) * params["C"], D=diag(params["D"]))
+
+
+def _discretized(params: Params, options: Options) -> tuple[Complex[Array, " p"], Complex[Array, "p h"]]:
+    """Return the log-poles and B of one token."""
     xp = array_namespace(*params.values())
     re = params["Lambda_re"]
     re = xp.minimum(re, xp.full_like(re, CLIP)) if options.clip_eigs else re
     lam = complex_from(re, params["Lambda_im"])
-    log_poles, B = DISCRETIZATIONS[options.discretization](lam, params["B"], options.step_rescale * xp.exp(params["log_step"]))
-    return RealDiagonalSSM.from_recurrence(log_poles=log_poles, B=B, C=(2 if options.conj_sym else 1) * params["C"], D=diag(params["D"]))
+    return DISCRETIZATIONS[options.discretization](lam, params["B"], options.step_rescale * xp.exp(params["log_step"]))
 
 
 def core_input(params: Params, u: Float[Array, "l h"], options: Options = DEFAULTS) -> Float[Array, "l h"]:
@@ -158,5 +163,5 @@ def reference(params: Params, u: Float[Array, "l h"], options: Options = DEFAULT
 
 def spectrum(params: Params, options: Options = DEFAULTS) -> Spectrum:
     """Return the P stored eigenvalues of Lambda_d."""
-    sys = system(params, options)
-    return diagonal_spectrum(sys, one_of_each_pair=options.conj_sym)
+    check_params("s5", params, SHAPES)
+    return diagonal_spectrum(_discretized(params, options)[0], one_of_each_pair=options.conj_sym)
