@@ -13,14 +13,13 @@ from ssm_analysis import FAMILIES, DiagonalSSM, verify
 from ssm_analysis.certificates import THEOREMS, LayerNorm, Quantity, RMSNorm
 from ssm_analysis.certificates.certificate import INPUT_BOUND, VERDICTS, fingerprint, half_life
 from ssm_analysis.certificates.question import PROPERTIES
-from tests.support.families_table import LAYERS, d_model, fresh, with_options, with_params
-
-NAMES = ["s4", "s4d_legs", "s5", "lru", "s6", "rg_lru", "mamba2"]
+from tests.support.every_family import EVERY_FAMILY
+from tests.support.families_table import d_model, fresh, trained, with_options, with_params
 
 
 @pytest.fixture(scope="module")
 def certificates():
-    return {name: verify(LAYERS[name](), input_radius=1.0, effort="fast", l1_below=1e3) for name in NAMES}
+    return {family: verify(trained(fresh(family)), input_radius=1.0, effort="fast", l1_below=1e3) for family in EVERY_FAMILY}
 
 
 def test_one_certificate_for_each_property(certificates):
@@ -170,9 +169,9 @@ def test_wrong_subjects_and_norms_are_refused():
         RMSNorm(weight=np.ones(2), eps=-1.0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_width_of_the_input_is_that_of_the_layer(name):
-    layer = LAYERS[name]()
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_the_width_of_the_input_is_that_of_the_layer(family):
+    layer = trained(fresh(family))
     assert verify(layer, norm=RMSNorm(weight=np.ones(d_model(layer))), dtypes=[], effort="fast")
 
 

@@ -3,31 +3,43 @@
 import numpy as np
 import pytest
 
-from ssm_analysis import FAMILIES, load
-from tests.support.families_table import with_options
+from ssm_analysis import load
+from tests.support.every_family import SELECTIVE_FAMILIES, row_of
+from tests.support.families_table import fresh, with_options
+
+
+def silenced_s6(p):
+    return {"x_proj.weight": 0 * p["x_proj.weight"]}
+
+
+def silenced_mamba2(p):
+    rows = np.arange(len(p["in_proj.weight"])) < len(p["in_proj.weight"]) - len(p["dt_bias"])
+    return {"in_proj.weight": p["in_proj.weight"] * rows[:, None]}
+
+
+def silenced_rg_lru(p):
+    return {"a_gate.w": 0 * p["a_gate.w"], "a_gate.b": np.random.default_rng(3).standard_normal(p["a_gate.b"].shape)}
+
+
+SILENCED = {"s6": silenced_s6, "mamba2": silenced_mamba2, "rg_lru": silenced_rg_lru}
+"""Functions that return the parameters with which the poles of a layer do not depend on its input."""
+SIZES = {"mamba2": {"headdim": 4, "d_state": 3}}
 
 
 def silenced(family):
-    """A fresh layer whose step or decay does not read the input, and the names that were set to 0."""
-    layer = FAMILIES[family].init(d_model=8, **({"headdim": 4, "d_state": 3} if family == "mamba2" else {}))
-    p = {name: np.array(x) for name, x in layer.params.items()}
-    rng = np.random.default_rng(3)
-    if family == "s6":
-        p["x_proj.weight"][:] = 0
-    elif family == "mamba2":
-        p["in_proj.weight"][-len(p["dt_bias"]) :] = 0
-    else:
-        p["a_gate.w"][:] = 0
-        p["a_gate.b"] = rng.standard_normal(p["a_gate.b"].shape)
-    return load(p)[""]
+    """A fresh layer whose poles do not depend on its input."""
+    silence = row_of(SILENCED, family, "SILENCED in tests/families/test_at_bias.py")
+    params = dict(fresh(family, d_model=8, **SIZES.get(family, {})).params)
+    return load(params | silence(params))[""]
 
 
-@pytest.mark.parametrize("family", ["s6", "mamba2", "rg_lru"])
+@pytest.mark.parametrize("family", SELECTIVE_FAMILIES)
 def test_they_are_those_of_every_token(family):
     layer = silenced(family)
     along = layer.along(np.random.default_rng(4).standard_normal((5, 8)))
     want = layer.at_bias()
-    want = want[:, None, :] if family == "mamba2" else want  # one for all channels of a head and all their states
+    if want.ndim < along.log_poles.ndim - 1:
+        want = want[:, None, :]  # Mamba-2: one for all channels of a head and all their states
     for t in range(5):
         np.testing.assert_allclose(along.log_poles[t], np.broadcast_to(want, along.log_poles[t].shape), rtol=1e-13)
 

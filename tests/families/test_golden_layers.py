@@ -31,7 +31,9 @@ def opened(folder):
     meta = json.loads((folder / "meta.json").read_text())
     with np.load(folder / "ref.npz") as file:
         ref = {name: x.astype(np.result_type(x, np.float64)) for name, x in file.items()}
-    return meta, ref, [path for path in folder.iterdir() if path.name not in ("meta.json", "ref.npz", "config.json")]
+    paths = [path for path in folder.iterdir() if path.name not in ("meta.json", "ref.npz", "config.json")]
+    assert paths, f"no checkpoint in {folder}"
+    return meta, ref, paths
 
 
 @pytest.mark.parametrize("name", S4)
@@ -41,6 +43,7 @@ def test_s4(golden, name):
     channels_first = "(B,H,L)" in meta.get("layout", "") + meta["note"]
     for path in paths:
         layers = load(path, assume=said)
+        assert len(ref["u"]) > 0
         for u, y in zip(ref["u"], ref["y_ssm"], strict=True):
             u, y = (u.T, y.T) if channels_first else (u, y)
             assert relative_error(output(layers, u)[..., 0], y) < 6e-6
@@ -89,7 +92,9 @@ def test_an_rg_lru(golden):
 
 def test_hawk(golden):
     _, ref, (path,) = opened(golden / "ssmb_hawk_uniform")
-    for i, layer in enumerate(load(path).values()):
+    layers = load(path)
+    assert len(layers) == sum(name.startswith("alpha_") for name in ref) > 0
+    for i, layer in enumerate(layers.values()):
         for b, u in enumerate(ref[f"rglru_in_{i}"]):
             sys, x = layer.along(u), layer.core_input(u)
             assert relative_error(sys.poles()[..., 0], ref[f"alpha_{i}"][b].T) < 1.3e-6

@@ -11,7 +11,8 @@ from ssm_analysis.analyses.spectrum.eigenvalues import diagonal_spectrum
 from ssm_analysis.families import Assumption
 from ssm_analysis.families.base import initialized
 from ssm_analysis.systems import DiagonalLTV
-from tests.support.families_table import an_input, fresh, with_options
+from tests.support.every_family import EVERY_FAMILY, SELECTIVE_FAMILIES, TIME_INVARIANT_FAMILIES
+from tests.support.families_table import an_input, exported, fresh, with_options
 from tests.support.systems_table import STABLE
 
 LRU = {"params": fresh("lru", d_model=2, d_state=3).params}
@@ -20,15 +21,18 @@ LRU = {"params": fresh("lru", d_model=2, d_state=3).params}
 # what it hands on
 
 
-def test_time_invariant_and_selective_layers():
-    for name in ("s4", "s4d", "s5", "lru"):
-        layer = fresh(name)
-        assert not layer.time_varying
-        assert isinstance(layer.system(), StateSpace if name == "s4" else RealDiagonalSSM)
-    for name in ("s6", "rg_lru"):
-        layer = fresh(name)
-        assert layer.time_varying
-        assert isinstance(layer.along(an_input(layer, 3)), DiagonalLTV)
+@pytest.mark.parametrize("family", TIME_INVARIANT_FAMILIES)
+def test_a_time_invariant_layer_has_a_system(family):
+    layer = fresh(family)
+    assert not layer.time_varying
+    assert isinstance(layer.system(), StateSpace if family == "s4" else RealDiagonalSSM)
+
+
+@pytest.mark.parametrize("family", SELECTIVE_FAMILIES)
+def test_a_selective_layer_has_a_system_along_an_input(family):
+    layer = fresh(family)
+    assert layer.time_varying
+    assert isinstance(layer.along(an_input(layer, 3)), DiagonalLTV)
 
 
 def test_batches_are_channels():
@@ -41,9 +45,10 @@ def test_batches_are_channels():
     assert fresh("rg_lru", d_model=6).along(np.ones((3, 6))).batch_shape == (6,)
 
 
-def test_one_token_is_one_unit_of_time():
-    assert all(fresh(name).system().dt == 1 for name in ("s4", "s4d", "s5", "lru"))
-    assert fresh("s6").along(np.ones((3, 4))).dt == 1
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_one_token_is_one_unit_of_time(family):
+    layer = fresh(family)
+    assert exported(layer, an_input(layer, 3)).dt == 1
 
 
 def test_options_reach_the_family():
@@ -157,7 +162,7 @@ def test_parameters_are_finite_arrays_of_one_library():
         Layer(family="lru", name="layers.1", params=dict(LRU["params"]) | {"D": np.array([1.0, np.nan])})
 
 
-@pytest.mark.parametrize("name", ["s6", "rg_lru"])
+@pytest.mark.parametrize("name", SELECTIVE_FAMILIES)
 def test_a_selective_layer_has_no_system_of_its_own(name):
     layer = fresh(name)
     for method in ("system", "spectrum"):
@@ -167,9 +172,10 @@ def test_a_selective_layer_has_no_system_of_its_own(name):
             getattr(layer, method)()
 
 
-def test_a_time_invariant_layer_has_nothing_to_go_along():
-    with pytest.raises(ValueError, match=r"a layer of family 'lru' does not depend on its input; use layer.system\(\)"):
-        fresh("lru").along(np.ones((3, 4)))
+@pytest.mark.parametrize("family", TIME_INVARIANT_FAMILIES)
+def test_a_time_invariant_layer_has_nothing_to_go_along(family):
+    with pytest.raises(ValueError, match=rf"a layer of family '{family}' does not depend on its input; use layer.system\(\)"):
+        fresh(family).along(np.ones((3, 4)))
 
 
 def test_parameters_that_do_not_make_a_layer_are_named():

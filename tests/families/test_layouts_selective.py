@@ -196,7 +196,7 @@ def test_mamba2(name):
 
 def test_other_activations_are_refused():
     for t, key in ((mamba(), "hidden_act"), (mamba2(), "mamba_hidden_act")):
-        with pytest.raises(CheckpointError, match=f"{key} is 'gelu', while the recurrences of Mamba are known here with silu alone"):
+        with pytest.raises(CheckpointError, match=f"{key} is 'gelu', and only silu is supported as the activation of Mamba"):
             load(t, config={key: "gelu"})
 
 

@@ -9,10 +9,8 @@ import pytest
 
 import ssm_analysis as ssm
 from ssm_analysis.cli.tables.inspection import detail_tables
-from tests.support.stored_layers import NAME, SIZES, entry, printed, stored, trained
-
-FAMILIES = list(SIZES)
-
+from tests.support.every_family import EVERY_FAMILY
+from tests.support.stored_layers import NAME, entry, printed, stored, trained
 
 # two checkpoints
 
@@ -103,15 +101,15 @@ def test_details_of_modes_near_the_circle_on_it_and_outside(rate, margin):
     assert "-0 " not in text
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_details_are_plain_data_and_tables(family):
-    found = ssm.details(trained(family))
+    layer = trained(family)
+    found = ssm.details(layer)
     assert json.loads(json.dumps(found)) == found
     text = "".join(printed(table) for table in detail_tables(found))
     assert NAME in text
     assert "Kept in fewer bits" in text
-    if family in ("s6", "rg_lru", "mamba2"):
-        assert found["peaks"] == []
+    assert (found["peaks"] == []) == layer.time_varying
 
 
 def test_details_of_a_channel():

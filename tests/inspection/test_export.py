@@ -13,15 +13,14 @@ import scipy.signal
 
 import ssm_analysis as ssm
 from ssm_analysis.inspection.export import FORMATS, to_scipy
-from tests.support.stored_layers import NAME, SIZES, trained
+from tests.support.every_family import SELECTIVE_FAMILIES, TIME_INVARIANT_FAMILIES
+from tests.support.stored_layers import NAME, sizes_of, trained
 
-TIME_INVARIANT = ["s4", "s4d", "s5", "lru"]
-SELECTIVE = ["s6", "rg_lru", "mamba2"]
 LENGTH = 12
 
 
 def input_of(layer, length=LENGTH):
-    return np.random.default_rng(3).standard_normal((length, SIZES[layer.family]["d_model"]))
+    return np.random.default_rng(3).standard_normal((length, sizes_of(layer.family)["d_model"]))
 
 
 def run(A, B, C, D, u):
@@ -33,7 +32,7 @@ def run(A, B, C, D, u):
     return np.stack(y)
 
 
-@pytest.mark.parametrize("family", TIME_INVARIANT)
+@pytest.mark.parametrize("family", TIME_INVARIANT_FAMILIES)
 def test_matrices_run_by_hand_are_the_layer(family):
     layer = trained(family)
     u = layer.core_input(input_of(layer))
@@ -46,7 +45,7 @@ def test_matrices_run_by_hand_are_the_layer(family):
     assert got["dt"] == 1
 
 
-@pytest.mark.parametrize("family", SELECTIVE)
+@pytest.mark.parametrize("family", SELECTIVE_FAMILIES)
 def test_matrices_along_an_input_run_by_hand_are_the_layer(family):
     layer = trained(family)
     u = input_of(layer)

@@ -11,26 +11,31 @@ import safetensors.numpy
 import ssm_analysis as ssm
 from ssm_analysis.cli.tables.inspection import assumption_lines, finding_lines, inspection_table
 from ssm_analysis.families.s4 import model as s4
-from tests.support.stored_layers import NAME, SIZES, entry, fresh, one_row, printed, stored, trained
+from tests.support.every_family import EVERY_FAMILY, SELECTIVE_FAMILIES, TIME_INVARIANT_FAMILIES, row_of
+from tests.support.stored_layers import NAME, entry, fresh, one_row, printed, sizes_of, stored, trained
 
-FAMILIES = list(SIZES)
-TIME_INVARIANT = ["s4", "s4d", "s5", "lru"]
+SILENT = {
+    "s6": {"conv1d.weight": 0, "conv1d.bias": 0},
+    "mamba2": {"in_proj.weight": 0},
+    "rg_lru": {"a_gate.w": 0},
+}
+"""Parameters whose zeros keep the input of a selective layer from its poles."""
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_a_trained_layer_has_no_findings(family):
     row = one_row(stored(trained(family)))
     assert row["findings"] == []
     assert (row["name"], row["family"], row["dtype"].split("/")[-1]) == (NAME, family, "float64")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_rows_are_plain_data(family):
     row = one_row(stored(fresh(family)))
     assert json.loads(json.dumps(row)) == row
 
 
-@pytest.mark.parametrize("family", TIME_INVARIANT)
+@pytest.mark.parametrize("family", TIME_INVARIANT_FAMILIES)
 def test_numbers_are_those_of_the_analyses(family):
     layer = trained(family)
     row, sys = one_row(stored(layer)), layer.system()
@@ -48,17 +53,13 @@ def test_numbers_are_those_of_the_analyses(family):
     np.testing.assert_allclose(row["effective_order"], np.median(ssm.effective_order(sys)), rtol=0)
 
 
-@pytest.mark.parametrize("family", ["s6", "rg_lru", "mamba2"])
+@pytest.mark.parametrize("family", SELECTIVE_FAMILIES)
 def test_of_selective_layers_the_eigenvalues_at_the_bias(family):
     """A layer all of whose maps from the input are 0 has them along every input."""
     layer = trained(family)
-    silent = {
-        "s6": {"conv1d.weight": 0, "conv1d.bias": 0},
-        "mamba2": {"in_proj.weight": 0},
-        "rg_lru": {"a_gate.w": 0},
-    }[family]
+    silent = row_of(SILENT, family, "SILENT in tests/inspection/test_inspection.py")
     quiet = replace(layer, params={name: x * silent.get(name, 1) for name, x in layer.params.items()})
-    u = np.random.default_rng(0).standard_normal((5, SIZES[family]["d_model"]))
+    u = np.random.default_rng(0).standard_normal((5, sizes_of(family)["d_model"]))
     log_poles = quiet.along(u).log_poles[-1]
     row = one_row(stored(layer))
     np.testing.assert_allclose(row["abs_max"], np.exp(np.max(log_poles)), rtol=1e-12)

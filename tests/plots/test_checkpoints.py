@@ -28,6 +28,7 @@ from ssm_analysis.plots.disk import ALARM, BINS, COLORS, MANY, Points, disk
 from ssm_analysis.plots.layer_curves import LEGEND, shortened
 from ssm_analysis.plots.spectra import draw_spectra, layer_modes, wrapped
 from ssm_analysis.plots.time_constants import FASTEST, SLOWEST, Modes, in_words, modes_of_log_poles, rate_percentiles, tau_limits
+from tests.support.every_family import EVERY_FAMILY, SELECTIVE_FAMILIES
 from tests.support.families_table import LAYERS, SELECTIVE, TIME_INVARIANT, fresh, trained, with_params
 from tests.support.memory import forget_peak, needs_books, peak
 
@@ -441,7 +442,7 @@ def at(line, lag):
     return y[np.flatnonzero(x == lag)[0]]
 
 
-@pytest.mark.parametrize("family", ["s4d", "s4", "lru", "s6", "rg_lru", "mamba2"])
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_shares_are_those_of_the_details(family):
     layer = trained(fresh(family, d_model=8), scale=0.5)
     source = stack(layer, fresh(family, d_model=8))
@@ -544,7 +545,7 @@ def test_the_memory_of_an_unstable_layer_is_that_of_its_modes():
 
 
 @pytest.mark.parametrize("picture", NEEDS_SYSTEM)
-@pytest.mark.parametrize("name", ["s6", "rg_lru", "mamba2"])
+@pytest.mark.parametrize("name", SELECTIVE_FAMILIES)
 def test_selective_layers_have_none_of_these_without_an_input(picture, name):
     title = FAMILIES[name].title.replace("(", r"\(").replace(")", r"\)")
     message = (

@@ -11,6 +11,7 @@ from ssm_analysis.cli.tables.families import initial_data
 from ssm_analysis.families import PAPER
 from ssm_analysis.studies.initialization import SAMPLE_LENGTH, initial_eigenvalues, summary
 from ssm_analysis.systems import DiagonalSSM
+from tests.support.every_family import SELECTIVE_FAMILIES, TIME_INVARIANT_FAMILIES
 from tests.support.families_table import fresh
 
 
@@ -36,7 +37,7 @@ def test_the_families_of_the_paper_are_there(panels):
         assert len(panel.series) == (2 if hasattr(FAMILIES[family], "along") else 1)
 
 
-@pytest.mark.parametrize("family", ["s4", "s4d", "s5", "lru"])
+@pytest.mark.parametrize("family", [name for name in PAPER if name in TIME_INVARIANT_FAMILIES])
 def test_the_eigenvalues_are_those_of_the_exported_system(panels, family):
     """Of the whole real system, both of each pair, and for the LRU the modes that it stores."""
     sys = FAMILIES[family].init(d_model=4, d_state=8, seed=2).system()
@@ -49,7 +50,7 @@ def test_the_eigenvalues_are_those_of_the_exported_system(panels, family):
     assert np.max(np.min(distance, axis=1)) < tolerance
 
 
-@pytest.mark.parametrize("family", ["s6", "rg_lru"])
+@pytest.mark.parametrize("family", [name for name in PAPER if name in SELECTIVE_FAMILIES])
 def test_selective_eigenvalues_are_those_at_the_last_token_of_the_stated_inputs(panels, family):
     layer = fresh(family, seed=2)
     for series, seed in zip(panels[family].series, (3, 4), strict=True):

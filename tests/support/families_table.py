@@ -168,7 +168,9 @@ def d_model(layer):
     for name, axis in (("in_proj.weight", 1), ("linear_x.weight", 1), ("D", -1), ("a_param", 0)):
         if name in layer.params:
             return layer.params[name].shape[axis]
-    raise AssertionError(layer)
+    raise AssertionError(
+        f"no width for family {layer.family!r}; add a parameter and its axis to d_model in tests/support/families_table.py"
+    )
 
 
 def an_input(layer, length, *, seed=11):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ssm_analysis import FAMILIES, Layer, inspect
+from tests.support.every_family import row_of
 
 NAME = "blocks.3.mixer"
 SIZES = {
@@ -16,11 +17,17 @@ SIZES = {
     "rg_lru": {"d_model": 4},
     "mamba2": {"d_model": 8, "d_state": 4, "headdim": 4},
 }
+"""Arguments of the initialization of each family, small enough for every test."""
+
+
+def sizes_of(family: str) -> dict[str, int]:
+    """Return the sizes of the small layers of a family."""
+    return row_of(SIZES, family, "SIZES in tests/support/stored_layers.py")
 
 
 def fresh(family: str, **options: object) -> Layer:
     """A small layer as its initialization leaves it, under the name that all have here."""
-    return replace(FAMILIES[family].init(**SIZES[family], **options), name=NAME)
+    return replace(FAMILIES[family].init(**sizes_of(family), **options), name=NAME)
 
 
 def trained(family: str, **options: object) -> Layer:

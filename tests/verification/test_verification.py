@@ -19,7 +19,8 @@ from ssm_analysis.cli import main
 from ssm_analysis.families.s4 import model as s4
 from tests.families.test_layouts_s4 import CASES as S4_CASES
 from tests.families.test_layouts_s4d import CASES as S4D_CASES
-from tests.support.stored_layers import NAME, SIZES, entry, fresh, stored, trained
+from tests.support.every_family import EVERY_FAMILY, row_of
+from tests.support.stored_layers import NAME, entry, fresh, stored, trained
 from tests.support.torch_blocks import BiMamba, Mamba
 from tests.support.verified import verified
 
@@ -104,7 +105,7 @@ def test_path_state_dict_and_module_agree(tmp_path):
     assert by_property(found[0]["mixer"])["bounded_output"].verdict == "proved"
 
 
-@pytest.mark.parametrize("family", list(SIZES))
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_every_family_is_answered(family):
     for radius in (None, 2.0):
         (certificates,) = ssm.verify(stored(trained(family)), input_radius=radius).values()
@@ -126,7 +127,7 @@ def test_what_a_complex_state_needs_is_said():
 # damage
 
 
-@pytest.mark.parametrize("family", list(SIZES))
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_are_none_make_a_layer_invalid(family, value):
     layer = trained(family)
@@ -329,19 +330,22 @@ def test_the_documentation_names_every_property_and_only_theorems_that_there_are
     assert set(THEOREMS) - {"residual"} <= known
 
 
-@pytest.mark.parametrize("family", list(SIZES))
+LABELS = {
+    "s4": "S4 (DPLR)",
+    "s4d": "S4D, S5",
+    "s5": "S4D, S5",
+    "lru": "LRU",
+    "s6": "Mamba (S6)",
+    "mamba2": "Mamba-2",
+    "rg_lru": "RG-LRU",
+}
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_the_table_of_theorems_is_true(write_theorems, family):
-    label = {
-        "s4": "S4 (DPLR)",
-        "s4d": "S4D, S5",
-        "s5": "S4D, S5",
-        "lru": "LRU",
-        "s6": "Mamba (S6)",
-        "mamba2": "Mamba-2",
-        "rg_lru": "RG-LRU",
-    }
+    label = row_of(LABELS, family, "LABELS in tests/verification/test_verification.py")
     text = write_theorems.PAGE.read_text(encoding="utf-8")
-    (row,) = [line for line in text.splitlines() if line.startswith(f"| {label[family]}") and "question" not in line]
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {label}") and "question" not in line]
     cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
     (some,) = ssm.verify(stored(trained(family)), input_radius=1.0).values()
     kinds = (("stability", "expansive"), ("bounded",), ("pole_inside", "no_overflow"))

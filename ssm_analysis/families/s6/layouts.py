@@ -29,7 +29,7 @@ def unsupported_activation(config: Mapping[str, Any]) -> str:
     """Return why a model is no S6 if the activation of its mixer is not SiLU; empty if it is. The first name that is there counts."""
     of_mixer = [name for name in ("hidden_mamba_act", "mamba_hidden_act", "activation", "hidden_act") if isinstance(config.get(name), str)]
     if of_mixer and config[of_mixer[0]] not in SILU and config.get("model_type") != "zamba2":  # whose hidden_act is that of its MLP
-        return f"{of_mixer[0]} is {config[of_mixer[0]]!r}, while the recurrences of Mamba are known here with silu alone"
+        return f"{of_mixer[0]} is {config[of_mixer[0]]!r}, and only silu is supported as the activation of Mamba"
     return ""
 
 

@@ -11,6 +11,7 @@ import torch
 from ssm_analysis import DiagonalSSM, RealDiagonalSSM, StateSpace, memory, simulate
 from ssm_analysis.analyses.memory.lemma import LAGS
 from ssm_analysis.analyses.spectrum.eigenvalues import Spectrum
+from tests.support.every_family import TIME_INVARIANT_FAMILIES
 from tests.support.families_table import an_input, fresh, trained
 from tests.support.systems_table import INVARIANT, STABLE, UNSTABLE, in_torch, matrices
 
@@ -152,7 +153,7 @@ def test_energy_does_not_depend_on_the_form(name):
         np.testing.assert_allclose(memory(sys.expand(), lags=lags).energy_beyond, want, rtol=1e-11)
 
 
-@pytest.mark.parametrize("family", ["s4d", "s5", "lru"])
+@pytest.mark.parametrize("family", TIME_INVARIANT_FAMILIES)
 def test_energy_of_a_layer_by_its_impulse_response(family):
     layer, lags, L = trained(fresh(family, d_state=16)), (1, 10, 100), 40_000
     sys = layer.system()
