@@ -173,7 +173,7 @@ def ascend(search: Search, channels: Sequence[Index], objective: Objective, *, c
 
 
 def _rounds(search: Search, channels: Sequence[Index], objective: Objective, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield yield points and their values, each point from the gradient at the one before."""
+    """Yield points and their values, each point from the gradient at the one before."""
     evaluate = _differentiable(search, channels, objective)
     for _ in range(ROUNDS):
         values, gradient = evaluate(x)

@@ -174,7 +174,7 @@ class Remainder:
 
     @classmethod
     def of(cls, p: np.ndarray, rho: np.ndarray, size: float) -> "Remainder":
-        """For rows p >= 0, with multipliers around the best one for S = ``size``."""
+        """Return the bound for rows p >= 0, with multipliers around the best one for S = ``size``."""
         norm = np.sqrt(np.sum(p * p, axis=1))
         first = 8 * norm / max(size, 1e-300)
         mu = first[:, None] * 1.6 ** -np.arange(STEPS_OF_MU) + 1e-290
@@ -186,7 +186,7 @@ class Remainder:
         return cls(mu=mu, value=above(np.stack(values, axis=1), p.shape[1] + 16))
 
     def bound(self, size: np.ndarray) -> np.ndarray:
-        """For S of shape (..., rows) or (..., 1)."""
+        """Return the bound for S of shape (..., rows) or (..., 1)."""
         best = None
         for mu, value in zip(self.mu.T, self.value.T, strict=True):
             found = value + mu * size * size / 8

@@ -156,7 +156,7 @@ def _plain(certificate: "Certificate") -> dict[str, Any]:
 
 
 def _tables(layers: Mapping[str, list["Certificate"]], whole: Sequence["Certificate"]) -> Iterator["Table"]:
-    """Yield yield tables: one layer in full, several in an overview; then the model as a whole."""
+    """Yield tables: one layer in full, several in an overview; then the model as a whole."""
     some = list(layers.values())
     if any(some):
         yield _in_full(some[0]) if len(some) == 1 else _overview(layers)

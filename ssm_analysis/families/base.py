@@ -188,7 +188,7 @@ class Layer:
         object.__setattr__(self, "assumptions", MappingProxyType(dict(self.assumptions)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A layer travels to other processes; the views that keep its mappings from being changed do not."""
+        """Return what travels to other processes: all but the views that keep the mappings from being changed."""
         return _rebuilt, (self.family, self.name, dict(self.params), dict(self.assumptions), self.notes)
 
     @property
@@ -212,22 +212,22 @@ class Layer:
         return function(self.params, *arguments, self.options, **more)
 
     def system(self) -> LTI:
-        """The time-invariant system of this layer, one per channel for single-input families."""
+        """Return the time-invariant system of this layer, one per channel for single-input families."""
         return self._call(self._time_invariant("system()").system)
 
     def spectrum(self) -> Spectrum:
-        """Eigenvalues of the discrete A as exactly as they can be known, and how well conditioned they are."""
+        """Return the eigenvalues of the discrete A as exactly as they can be known, and how well conditioned they are."""
         return self._call(self._time_invariant("spectrum()").spectrum)
 
     def along(self, u: Float[Array, "l d_model"], *, channels: slice | None = None) -> DiagonalLTV:
-        """The time-varying system of this layer along ``u``, what enters the layer from the first token of one document.
+        """Return the time-varying system of this layer along ``u``, what enters the layer from the first token of one document.
 
         With ``channels`` only those of the first batch axis: inner channels of Mamba, heads of Mamba-2, channels of an RG-LRU.
         """
         return self._call(self._selective(u).along, u, channels=channels)
 
     def windows(self, u: Float[Array, "l d_model"], *, channels: int) -> Iterator[DiagonalLTV]:
-        """``along(u)`` in order, so many ``channels`` at a time (of the first batch axis): memory stays bounded by the window.
+        """Yield ``along(u)`` in order, so many ``channels`` at a time (of the first batch axis): memory stays bounded by the window.
 
         What the channels share is computed once: ``[lyapunov_exponents(sys) for sys in layer.windows(u, channels=128)]``.
         """
@@ -237,28 +237,28 @@ class Layer:
         return self._call(family.windows, u, size=channels)
 
     def core_input(self, u: Float[Array, "l d_model"]) -> Inexact[Array, "l *batch m"]:
-        """The signal that drives the recurrence when ``u`` enters the layer, in the shape that ``simulate`` takes."""
+        """Return the signal that drives the recurrence when ``u`` enters the layer, in the shape that ``simulate`` takes."""
         self._check_input(u)
         return self._call(self._definition().core_input, u)
 
     def reference(self, u: Float[Array, "l d_model"]) -> Array:
-        """The output of the original recurrence, feed-through included, step by step in numpy: slow and obvious."""
+        """Return the output of the original recurrence, feed-through included, step by step in numpy: slow and obvious."""
         self._check_input(u)
         return self._call(self._definition().reference, u)
 
     def at_bias(self) -> Inexact[Array, "*batch n"]:
-        """The log-poles of a selective layer with its biases alone, as if the maps that read the input gave 0."""
+        """Return the log-poles of a selective layer with its biases alone, as if the maps that read the input gave 0."""
         family = self._definition()
         if not isinstance(family, SelectiveFamily):
             raise ValueError(f"a layer of family {self.family!r} does not depend on its input; use layer.spectrum()")
         return self._call(family.at_bias)
 
     def initial_spectrum(self) -> Spectrum:
-        """Eigenvalues of the matrix that a fresh layer means; see `spectrum` for the one that its parameters store."""
+        """Return the eigenvalues of the matrix that a fresh layer means; see `spectrum` for the one that its parameters store."""
         return self._call(self._time_invariant("initial_spectrum()").initial_spectrum)
 
     def map(self, f: Callable[[Array], Array]) -> "Layer":
-        """The same layer with ``f`` applied to every parameter: ``layer.map(torch.tensor)``."""
+        """Return the same layer with ``f`` applied to every parameter: ``layer.map(torch.tensor)``."""
         return replace(self, params={name: f(x) for name, x in self.params.items()})
 
     def __repr__(self) -> str:
@@ -304,7 +304,7 @@ def _rebuilt(family: str, name: str, params: dict[str, Array], assumptions: dict
 
 
 def initialized(family: str, params: Mapping[str, Array], **options: Any) -> Layer:
-    """A fresh layer whose options were chosen at its initialization."""
+    """Return a fresh layer whose options were chosen at its initialization."""
     return Layer(family=family, params=params, assumptions={k: Assumption(value=v, source="initialization") for k, v in options.items()})
 
 

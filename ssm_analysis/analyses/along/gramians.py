@@ -161,7 +161,7 @@ def interior_times(sys: DiagonalLTV, at: Sequence[int]) -> list[int]:
 
 
 def _past_factors(sys: DiagonalLTV, times: Sequence[int]) -> Iterator[Inexact[Array, "*batch n k"]]:
-    """Yield yield F with F F* = P[t] and at most n columns, for increasing times t."""
+    """Yield F with F F* = P[t] and at most n columns, for increasing times t."""
     xp, before, F = sys.xp, 0, None
     for t in times:
         new = _reached(sys, before, t)

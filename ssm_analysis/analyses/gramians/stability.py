@@ -89,7 +89,7 @@ def unbounded(A: Inexact[Array, "*batch n n"]) -> Bool[Array, "*batch"]:
 
 
 def squares(A: Inexact[Array, "*batch n n"]) -> Iterator[Inexact[Array, "*batch n n"]]:
-    """Yield yield A, A^2, A^4, ... of stable A, until ||A^(2^k)||^2 is below the rounding of a sum that begins with 1."""
+    """Yield A, A^2, A^4, ... of stable A, until ||A^(2^k)||^2 is below the rounding of a sum that begins with 1."""
     xp = array_namespace(A)
     while bool(xp.any(xp.abs(stop_gradient(A)) * A.shape[-1] > NEGLIGIBLE)):
         yield A

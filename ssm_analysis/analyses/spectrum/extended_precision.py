@@ -185,7 +185,7 @@ def _clustered(A: "flint.arb_mat | flint.acb_mat", bits: int) -> EnclosedEigenva
 
 
 def _conjugate_pairs(pairs: list[tuple[Ball, Ball]]) -> list[tuple[Ball, Ball]] | None:
-    """Of a real matrix: real eigenvalues made exactly real, the others mirrored; None where that is not proved.
+    """Make, for a real matrix, real eigenvalues exactly real, the others mirrored; None where that is not proved.
 
     A ball that meets the real axis holds a real eigenvalue if its mirror image meets no other ball: otherwise the
     conjugate of the eigenvalue would be a second one in that image.

@@ -149,7 +149,7 @@ class Layout:
         return tuple(leaf for leaf in self.shapes if leaf not in self.optional)
 
     def with_names(self, names: Mapping[str, str], *, title: str = "") -> "Layout":
-        """The same layout in a module whose tensors have other names: {"A_log": "decay.log_rate", ...}, leaf by leaf.
+        """Return the same layout in a module whose tensors have other names: {"A_log": "decay.log_rate", ...}, leaf by leaf.
 
         Raises
         ------
